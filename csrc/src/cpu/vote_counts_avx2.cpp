@@ -1,0 +1,3 @@
+#include "src/cpu/simd_avx2.hpp"
+//
+#include "src/cpu/vote_counts_impl.hpp"
