@@ -45,8 +45,9 @@ Array view_numpy(const py::array& array, const char* name) {
     view.shape.push_back(array.shape(axis));
     view.strides.push_back(stride / dtype.itemsize());
   }
-  if (reinterpret_cast<std::uintptr_t>(view.data) % static_cast<std::uintptr_t>(
-          dtype.alignment()) != 0) {
+  if (reinterpret_cast<std::uintptr_t>(view.data) %
+          static_cast<std::uintptr_t>(dtype.alignment()) !=
+      0) {
     throw std::invalid_argument(std::string(name) + ": expected an aligned array");
   }
   view.owner = std::shared_ptr<void>(array.inc_ref().ptr(), [](void* object) {
@@ -64,8 +65,8 @@ Array view_dlpack(py::handle object, const char* name, std::uintptr_t stream) {
       type == dlpack::kCpu
           ? object.attr("__dlpack__")()
           : object.attr("__dlpack__")(py::arg("stream") = stream == 0 ? std::uintptr_t{1} : stream);
-  auto* managed = static_cast<dlpack::ManagedTensor*>(
-      PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
+  auto* managed =
+      static_cast<dlpack::ManagedTensor*>(PyCapsule_GetPointer(capsule.ptr(), "dltensor"));
   if (managed == nullptr) throw py::error_already_set();
   PyCapsule_SetName(capsule.ptr(), "used_dltensor");  // from here on the tensor is ours to delete
 
@@ -181,7 +182,8 @@ ConstMatrixView Array::rows() const {
 }
 
 MatrixView Array::mutable_rows() const {
-  if (shape.empty()) throw std::invalid_argument(name + ": expected at least one axis, got a scalar");
+  if (shape.empty())
+    throw std::invalid_argument(name + ": expected at least one axis, got a scalar");
   std::int64_t cols = 1;
   for (std::size_t axis = 1; axis < shape.size(); ++axis) cols *= shape[axis];
   const bool rows_apart = shape[0] <= 1 || cols == 0 || strides[0] >= cols;
@@ -199,7 +201,8 @@ Array view(py::handle object, const char* name, std::uintptr_t stream) {
   if (py::hasattr(object, "__dlpack__") && py::hasattr(object, "__dlpack_device__")) {
     return view_dlpack(object, name, stream);
   }
-  throw py::type_error(std::string(name) + ": expected a NumPy array, a torch tensor or another "
+  throw py::type_error(std::string(name) +
+                       ": expected a NumPy array, a torch tensor or another "
                        "DLPack producer, got " +
                        std::string(py::str(py::type::of(object).attr("__name__"))));
 }

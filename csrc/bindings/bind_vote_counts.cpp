@@ -14,10 +14,11 @@ void bind_vote_counts(py::module_& m) {
         const auto out = tamis::bindings::view(out_object, "out", cuda_stream);
         const auto logits_view = logits.rows();
         std::int64_t* counts = out.writable().int64_data();
-        if (logits.shape.size() != 2 || out.shape.size() != 1 ||
-            out.shape[0] != logits_view.cols || (out.strides[0] != 1 && out.shape[0] > 1)) {
-          throw std::invalid_argument("vote_counts: expected logits (B, C) and a dense out (C,), got " +
-                                      logits.shape_text() + " and " + out.shape_text());
+        if (logits.shape.size() != 2 || out.shape.size() != 1 || out.shape[0] != logits_view.cols ||
+            (out.strides[0] != 1 && out.shape[0] > 1)) {
+          throw std::invalid_argument(
+              "vote_counts: expected logits (B, C) and a dense out (C,), got " +
+              logits.shape_text() + " and " + out.shape_text());
         }
         const auto exec = tamis::bindings::exec_for({&logits, &out}, 1, cuda_stream);
         try {

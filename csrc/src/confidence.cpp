@@ -271,7 +271,7 @@ class BetaLogOdds {
       double move = (target - value) / slope;
       // Beyond the target the squared root is the safer function: convex in t, so Newton on it
       // (this factor turns one step into the other) cannot jump back over the mode.
-      if (value / target > 1.0 && target != 0.0) move *= 0.5 * (1.0 + target / value);
+      if (target != 0.0 && value / target > 1.0) move *= 0.5 * (1.0 + target / value);
       t += move;
       if (std::fabs(move) * rise < 1e-4) break;
     }
@@ -309,7 +309,7 @@ Split solve_log_odds(double odds, double scale, const JetAt& jet_at) {
     const auto [newton, bend, bend2] = jet_at(from_odds(odds));
     (newton > 0.0 ? low : high) = log_odds;
     double move = newton / (1.0 + newton * (bend + (bend2 - bend * bend) * newton));
-    if (!(move / newton > 0.0 && move / newton < 4.0)) move = newton;
+    if (!(move * newton > 0.0 && std::fabs(move) < 4.0 * std::fabs(newton))) move = newton;
     if (log_odds + move < low || log_odds + move > high) move = 0.5 * (low + high) - log_odds;
     odds *= std::exp(move);
     log_odds += move;
@@ -428,7 +428,8 @@ double upper_z(double q) {
       bend_slope = (z * z - 1.0) / 6.0 - bend * bend;
     } else {  // g = log P(Z > z) - log q; with h the hazard, g' = -h and h' = h (h - z)
       double h = 0.0;
-      u = (log_normal_tail(z, h) - log_q) / h;
+      const double g = log_normal_tail(z, h) - log_q;  // sets h, so the division must wait
+      u = g / h;
       bend = 0.5 * (h - z);
       bend_slope = ((h - z) * (2.0 * h - z) - 1.0) / 6.0 - bend * bend;
     }

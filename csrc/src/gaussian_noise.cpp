@@ -52,7 +52,7 @@ using Kernel = void (*)(const detail::GaussianNoiseTask&, std::int64_t, std::int
 
 Kernel select_kernel() {
   switch (detail::active()) {
-#define TAMIS_CASE(isa)   \
+#define TAMIS_CASE(isa)  \
   case detail::Isa::isa: \
     return cpu::isa::gaussian_noise;
     TAMIS_FOR_EACH_ISA(TAMIS_CASE)

@@ -59,10 +59,9 @@ Isa choose() {
         return static_cast<Isa>(k);
       }
     }
-    throw std::invalid_argument("[tamis] expected TAMIS_FORCE_ISA to be one of {" +
-                                join(names_where(usable)) +
-                                "} (built in and able to run on this machine), got '" +
-                                std::string(forced) + "'");
+    throw std::invalid_argument(
+        "[tamis] expected TAMIS_FORCE_ISA to be one of {" + join(names_where(usable)) +
+        "} (built in and able to run on this machine), got '" + std::string(forced) + "'");
   }
   Isa best = Isa::baseline;
   for (std::size_t k = 0; k < kIsaCount; ++k) {
@@ -82,9 +81,7 @@ Isa active() {
 
 std::vector<std::string> available_isas() { return detail::names_where(detail::usable); }
 std::vector<std::string> built_isas() { return detail::names_where(detail::isa_built); }
-std::string active_isa() {
-  return detail::kIsaNames[static_cast<std::size_t>(detail::active())];
-}
+std::string active_isa() { return detail::kIsaNames[static_cast<std::size_t>(detail::active())]; }
 
 const char* version() { return TAMIS_VERSION; }
 

@@ -15,8 +15,7 @@ void check(const ConstMatrixView& logits, const std::int64_t* counts) {
     detail::fail("vote_counts", expected, got);
   };
   if (logits.rows < 0 || logits.cols < 1) {
-    fail("logits of shape (B, C) with C >= 1",
-         text("(", logits.rows, ", ", logits.cols, ")"));
+    fail("logits of shape (B, C) with C >= 1", text("(", logits.rows, ", ", logits.cols, ")"));
   }
   if (logits.rows > 1 && logits.row_stride < logits.cols) {
     fail(text("logits.row_stride >= ", logits.cols), text(logits.row_stride));
@@ -29,7 +28,7 @@ void check(const ConstMatrixView& logits, const std::int64_t* counts) {
 std::int64_t count_on_cpu(const ConstMatrixView& logits, std::int64_t* counts) {
   std::fill_n(counts, logits.cols, 0);
   switch (detail::active()) {
-#define TAMIS_CASE(isa)   \
+#define TAMIS_CASE(isa)  \
   case detail::Isa::isa: \
     return cpu::isa::vote_counts(logits, counts);
     TAMIS_FOR_EACH_ISA(TAMIS_CASE)

@@ -29,41 +29,41 @@ std::string both(const A& a, const B& b) {
 
 }  // namespace check
 
-#define TEST_CASE(name)                                            \
-  static void name();                                              \
-  static const bool name##_added = check::add(#name, name);        \
+#define TEST_CASE(name)                                     \
+  static void name();                                       \
+  static const bool name##_added = check::add(#name, name); \
   static void name()
 
 #define CHECK(condition) \
   ((condition) ? void() : check::failed(__FILE__, __LINE__, "not true: " #condition))
 
-#define CHECK_EQ(a, b)                                                                       \
-  do {                                                                                       \
-    const auto& check_a = (a);                                                               \
-    const auto& check_b = (b);                                                               \
-    if (!(check_a == check_b)) {                                                             \
-      check::failed(__FILE__, __LINE__,                                                      \
-                    "not equal: " #a ", " #b ": " + check::both(check_a, check_b));          \
-    }                                                                                        \
+#define CHECK_EQ(a, b)                                                              \
+  do {                                                                              \
+    const auto& check_a = (a);                                                      \
+    const auto& check_b = (b);                                                      \
+    if (!(check_a == check_b)) {                                                    \
+      check::failed(__FILE__, __LINE__,                                             \
+                    "not equal: " #a ", " #b ": " + check::both(check_a, check_b)); \
+    }                                                                               \
   } while (false)
 
-#define CHECK_NEAR(a, b, tolerance)                                                          \
-  do {                                                                                       \
-    const double check_a = (a);                                                              \
-    const double check_b = (b);                                                              \
-    if (!(std::fabs(check_a - check_b) <= (tolerance))) {                                    \
-      check::failed(__FILE__, __LINE__,                                                      \
-                    "not near: " #a ", " #b ": " + check::both(check_a, check_b));           \
-    }                                                                                        \
+#define CHECK_NEAR(a, b, tolerance)                                                \
+  do {                                                                             \
+    const double check_a = (a);                                                    \
+    const double check_b = (b);                                                    \
+    if (!(std::fabs(check_a - check_b) <= (tolerance))) {                          \
+      check::failed(__FILE__, __LINE__,                                            \
+                    "not near: " #a ", " #b ": " + check::both(check_a, check_b)); \
+    }                                                                              \
   } while (false)
 
-#define CHECK_THROWS_AS(expression, type)                                                    \
-  do {                                                                                       \
-    bool check_threw = false;                                                                \
-    try {                                                                                    \
-      (void)(expression);                                                                    \
-    } catch (const type&) {                                                                  \
-      check_threw = true;                                                                    \
-    }                                                                                        \
+#define CHECK_THROWS_AS(expression, type)                                                     \
+  do {                                                                                        \
+    bool check_threw = false;                                                                 \
+    try {                                                                                     \
+      (void)(expression);                                                                     \
+    } catch (const type&) {                                                                   \
+      check_threw = true;                                                                     \
+    }                                                                                         \
     if (!check_threw) check::failed(__FILE__, __LINE__, #expression " did not throw " #type); \
   } while (false)

@@ -210,8 +210,8 @@ TEST_CASE(normal_quantile_matches_45_digits) {
 }
 
 TEST_CASE(radius_values) {
-  // The largest radius n = 100000 votes give at alpha = .001, PhiInv(alpha^(1/n)) by mpmath; p_lower
-  // itself has a rounding error of 6e-17 against 1 - p_lower = 7e-5.
+  // The largest radius n = 100000 votes give at alpha = .001, PhiInv(alpha^(1/n)) by mpmath;
+  // p_lower itself has a rounding error of 6e-17 against 1 - p_lower = 7e-5.
   CHECK_RELATIVE(certified_radius(clopper_pearson_lower(100000, 100000, 0.001), 1.0),
                  3.81145656338995189, 1e-12);
   CHECK_RELATIVE(certified_radius(0.9, 0.25), 0.25 * 1.28155156554460044, 1e-14);

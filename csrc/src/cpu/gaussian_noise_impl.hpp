@@ -117,10 +117,9 @@ const float* as_float32(const ConstVectorView& x, std::int64_t first, std::int64
                         float* buffer) {
   if (x.dtype == DType::float32) return static_cast<const float*>(x.data) + first;
   for (std::int64_t k = 0; k < count; ++k) {
-    buffer[k] =
-        x.dtype == DType::float16
-            ? detail::to_float32(static_cast<const detail::Float16*>(x.data)[first + k])
-            : detail::to_float32(static_cast<const detail::BFloat16*>(x.data)[first + k]);
+    buffer[k] = x.dtype == DType::float16
+                    ? detail::to_float32(static_cast<const detail::Float16*>(x.data)[first + k])
+                    : detail::to_float32(static_cast<const detail::BFloat16*>(x.data)[first + k]);
   }
   return buffer;
 }

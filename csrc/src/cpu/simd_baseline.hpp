@@ -120,7 +120,8 @@ struct Lanes {
     using L [[gnu::vector_size(16)]] = std::int64_t;
     const L bits = reinterpret_cast<L>(sum);
     const L inexact = error != D{0, 0};
-    const L finite = (bits & 0x7ff0000000000000) != (L{} + 0x7ff0000000000000);  // else error is NaN
+    const L finite =
+        (bits & 0x7ff0000000000000) != (L{} + 0x7ff0000000000000);  // else error is NaN
     const L even = (bits & 1) == 0;
     // Move one step towards the error's sign where the sum is inexact and its last bit is even.
     const L same_sign = (reinterpret_cast<L>(error) ^ bits) >= 0;

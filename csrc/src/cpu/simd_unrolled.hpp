@@ -23,11 +23,11 @@ struct Unrolled {
     Lanes::Q v[kCount];
   };
 
-#define TAMIS_EACH(Result, expression)         \
-  Result out;                                  \
-  for (int k = 0; k < kCount; ++k) {           \
-    out.v[k] = Lanes::expression;              \
-  }                                            \
+#define TAMIS_EACH(Result, expression) \
+  Result out;                          \
+  for (int k = 0; k < kCount; ++k) {   \
+    out.v[k] = Lanes::expression;      \
+  }                                    \
   return out
 
 #define TAMIS_INLINE [[gnu::always_inline]] static inline

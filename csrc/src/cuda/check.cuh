@@ -14,8 +14,8 @@ namespace tamis::cuda {
 inline void check(cudaError_t status, const char* op, const char* call) {
   if (status == cudaSuccess) return;
   throw std::runtime_error(detail::text("[", op, "] ", call, " failed: ", cudaGetErrorName(status),
-                                        " (", static_cast<int>(status), "): ",
-                                        cudaGetErrorString(status)));
+                                        " (", static_cast<int>(status),
+                                        "): ", cudaGetErrorString(status)));
 }
 
 /// Makes exec.device current for one call and restores the caller's device.

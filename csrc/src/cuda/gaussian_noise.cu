@@ -45,8 +45,7 @@ struct alignas(16) Pack {
 template <class Out>
 __global__ void __launch_bounds__(kThreads)
     gaussian_noise_kernel(ConstVectorView x, Out* __restrict__ out, std::int64_t rows,
-                          std::int64_t row_stride, float sigma, NoiseKey key,
-                          std::uint32_t start) {
+                          std::int64_t row_stride, float sigma, NoiseKey key, std::uint32_t start) {
   constexpr int kPack = Pack<Out>::size;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const std::int64_t e = column * kPack;
@@ -58,14 +57,14 @@ __global__ void __launch_bounds__(kThreads)
 
   const std::int64_t groups = (rows + kSamples - 1) / kSamples;
   for (std::int64_t group = blockIdx.y; group < groups; group += gridDim.y) {
-    const std::int64_t last = group * kSamples + kSamples < rows ? group * kSamples + kSamples : rows;
+    const std::int64_t last =
+        group * kSamples + kSamples < rows ? group * kSamples + kSamples : rows;
     for (std::int64_t row = group * kSamples; row < last; ++row) {
       Pack<Out> pack;
 #pragma unroll
       for (int b = 0; b < kPack / 4; ++b) {
-        const Normal4 z =
-            normal4(key.seed, static_cast<std::uint32_t>(e / 4 + b),
-                    start + static_cast<std::uint32_t>(row), key.image, key.stream);
+        const Normal4 z = normal4(key.seed, static_cast<std::uint32_t>(e / 4 + b),
+                                  start + static_cast<std::uint32_t>(row), key.image, key.stream);
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           convert(__fmaf_rn(sigma, z.z[k], value[4 * b + k]), pack.v[4 * b + k]);
@@ -89,8 +88,9 @@ void launch(const detail::GaussianNoiseTask& task, const Exec& exec) {
   constexpr std::int64_t kElementsPerBlock = kThreads * Pack<Out>::size;
   constexpr std::int64_t kMaxGridY = 65535;
   const std::int64_t groups = (task.out.rows + kSamples - 1) / kSamples;
-  const dim3 grid(static_cast<unsigned>((task.out.cols + kElementsPerBlock - 1) / kElementsPerBlock),
-                  static_cast<unsigned>(std::min(groups, kMaxGridY)));
+  const dim3 grid(
+      static_cast<unsigned>((task.out.cols + kElementsPerBlock - 1) / kElementsPerBlock),
+      static_cast<unsigned>(std::min(groups, kMaxGridY)));
   gaussian_noise_kernel<Out><<<grid, kThreads, 0, stream_of(exec)>>>(
       task.x, static_cast<Out*>(task.out.data), task.out.rows, task.out.row_stride, task.sigma,
       task.key, task.start);

@@ -16,8 +16,7 @@ std::string text(const Parts&... parts) {
 }
 
 /// Throws std::invalid_argument("[op] expected <expected>, got <got>").
-[[noreturn]] inline void fail(const char* op, const std::string& expected,
-                              const std::string& got) {
+[[noreturn]] inline void fail(const char* op, const std::string& expected, const std::string& got) {
   throw std::invalid_argument(text("[", op, "] expected ", expected, ", got ", got));
 }
 

@@ -20,10 +20,10 @@ struct GaussianNoiseTask {
 
 }  // namespace detail
 
-#define TAMIS_DECLARE(isa)                                                                  \
-  namespace cpu::isa {                                                                      \
+#define TAMIS_DECLARE(isa)                                                                   \
+  namespace cpu::isa {                                                                       \
   /** Rows [row_begin, row_end) and elements [elem_begin, elem_end); elem_begin % 4 == 0. */ \
-  void gaussian_noise(const detail::GaussianNoiseTask& task, std::int64_t row_begin,        \
+  void gaussian_noise(const detail::GaussianNoiseTask& task, std::int64_t row_begin,         \
                       std::int64_t row_end, std::int64_t elem_begin, std::int64_t elem_end); \
   }
 TAMIS_FOR_EACH_ISA(TAMIS_DECLARE)

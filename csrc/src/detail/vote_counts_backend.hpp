@@ -8,10 +8,10 @@
 
 namespace tamis {
 
-#define TAMIS_DECLARE(isa)                                                             \
-  namespace cpu::isa {                                                                 \
+#define TAMIS_DECLARE(isa)                                                              \
+  namespace cpu::isa {                                                                  \
   /** Adds the votes of all rows to counts; returns the first row with a NaN, or -1. */ \
-  std::int64_t vote_counts(const ConstMatrixView& logits, std::int64_t* counts);       \
+  std::int64_t vote_counts(const ConstMatrixView& logits, std::int64_t* counts);        \
   }
 TAMIS_FOR_EACH_ISA(TAMIS_DECLARE)
 #undef TAMIS_DECLARE

@@ -1,0 +1,232 @@
+"""The Monte Carlo loop: images in, class counts out, full batches in between.
+
+The path of a batch: pixels -> ``ops.gaussian_noise`` into one reused buffer -> the classifier ->
+``ops.vote_counts`` -> counts per image and stream.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
+from itertools import islice
+from time import perf_counter
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis import _arrays, ops
+from tamis.smoothing.classifiers import Classifier
+from tamis.smoothing.identity import Stream, image_id
+
+__all__ = ["MAX_SAMPLES", "Job", "Plan", "VoteSampler"]
+
+#: Streams and the number of samples to draw from each, for every image.
+Plan: TypeAlias = tuple[tuple[Stream, int], ...]
+MAX_SAMPLES: Final = 1 << 32  # sample numbers are 32-bit counter words
+_IDS: Final = 1 << 32  # and so are image numbers
+
+
+@dataclass(slots=True)
+class Job:
+    """One image in work; `counts` has shape (streams of the plan, classes)."""
+
+    position: int
+    name: str
+    pixels: Any
+    identity: int
+    counts: NDArray[np.int64]
+    left: int
+    seconds: float = 0.0
+
+
+@dataclass(slots=True, frozen=True)
+class _Segment:
+    """Rows of the batch from `row` on: samples from `start` on of one stream of one image."""
+
+    job: Job
+    part: int
+    stream: Stream
+    start: int
+    row: int
+    rows: int
+
+
+@dataclass(slots=True, frozen=True)
+class VoteSampler:
+    """Draws noisy copies and counts the classifier's votes; holds no state.
+
+    Parameters
+    ----------
+    classifier : Classifier
+    num_classes : int
+    sigma : float
+        Standard deviation of the noise, in input units.
+    seed : int
+    input_range : (float, float) or None
+        Images with values outside are refused.
+    num_threads : int or None
+        Threads for the noise.
+    """
+
+    classifier: Classifier
+    num_classes: int
+    sigma: float
+    seed: int
+    input_range: tuple[float, float] | None
+    num_threads: int | None
+
+    def votes(
+        self,
+        images: Iterable[Any],
+        plan: Plan,
+        batch_size: int,
+        image_ids: Iterable[int] | None = None,
+        *,
+        first: int = 0,
+        progress: Callable[[int], None] | None = None,
+        single: str | None = None,
+    ) -> Iterator[Job]:
+        """Class counts of every image from `first` on, in order, each as soon as it is complete.
+
+        All samples of all images form one sequence, which is cut into batches of `batch_size`.
+        `single` is the name in messages where there is one image; else "image 0", "image 1", ...
+        """
+        per_image = sum(count for _, count in plan)
+        if isinstance(images, Sized):
+            if first >= len(images):
+                return
+            batch_size = min(batch_size, len(images) * per_image)  # never larger than what it holds
+        # The first batch with a sample of image `first`: the image it begins in, and where in it.
+        begin, skipped = divmod(first * per_image // batch_size * batch_size, per_image)
+        pending: deque[Job] = deque()
+        segments: list[_Segment] = []
+        buffer: Any = None
+        used = 0
+
+        def evaluate() -> Iterator[Job]:
+            nonlocal used
+            if used:
+                self._evaluate(buffer[:used], segments)
+                if progress is not None:
+                    progress(sum(s.rows for s in segments if s.job.position >= first))
+                segments.clear()
+                used = 0
+            while pending and not pending[0].left:
+                job = pending.popleft()
+                if job.position >= first:
+                    yield job
+
+        for position, image, given in _numbered(images, image_ids, begin):
+            name = single or f"image {position}"
+            pixels = self._checked(image, name)
+            if buffer is None:
+                buffer = self.classifier.empty((batch_size, *pixels.shape))
+            elif tuple(pixels.shape) != tuple(buffer.shape[1:]):
+                raise ValueError(
+                    f"{name}: expected shape {tuple(buffer.shape[1:])} like the images before it, "
+                    f"got {tuple(pixels.shape)}"
+                )
+            identity = image_id(pixels) if given is None else given
+            counts = np.zeros((len(plan), self.num_classes), dtype=np.int64)
+            job = Job(position, name, pixels, identity, counts, per_image - skipped)
+            pending.append(job)
+            for part, (stream, count) in enumerate(plan):
+                start = min(skipped, count)
+                skipped -= start
+                while start < count:
+                    rows = min(count - start, batch_size - used)
+                    segments.append(_Segment(job, part, stream, start, used, rows))
+                    start += rows
+                    used += rows
+                    if used == batch_size:
+                        yield from evaluate()
+        yield from evaluate()
+
+    def _evaluate(self, batch: Any, segments: list[_Segment]) -> None:
+        """Fill the batch with noisy copies, classify it, add the votes to the images' counts."""
+        began = perf_counter()
+        for part in segments:
+            ops.gaussian_noise(
+                part.job.pixels,
+                part.rows,
+                self.sigma,
+                seed=self.seed,
+                image=part.job.identity,
+                stream=int(part.stream),
+                start=part.start,
+                out=batch[part.row : part.row + part.rows],
+                num_threads=self.num_threads,
+            )
+        logits = self.classifier.logits(batch)
+        shape = tuple(logits.shape)
+        if shape != (len(batch), self.num_classes):
+            raise ValueError(
+                f"num_classes: expected logits of shape {(len(batch), self.num_classes)} (samples, "
+                f"classes), got {shape} from the classifier"
+            )
+        for part in segments:
+            try:
+                votes = ops.vote_counts(logits[part.row : part.row + part.rows])
+            except ops.NaNRowError as error:
+                sample = part.start + error.row
+                raise ValueError(
+                    f"the classifier returned NaN for {part.job.name}, {part.stream.name.lower()} "
+                    f"sample {sample}; what it was given is tamis.gaussian_noise(x, 1, "
+                    f"{self.sigma!r}, seed={self.seed}, image={part.job.identity}, "
+                    f"stream={int(part.stream)}, start={sample})"
+                ) from error
+            on_host = votes if isinstance(votes, np.ndarray) else votes.cpu().numpy()
+            part.job.counts[part.part] += on_host
+            part.job.left -= part.rows
+        share = (perf_counter() - began) / len(batch)
+        for part in segments:
+            part.job.seconds += share * part.rows
+
+    def _checked(self, image: Any, name: str) -> Any:
+        """The image as the float32 array or tensor that noise is added to."""
+        if not hasattr(image, "dtype"):
+            image = np.asarray(image)
+        kind = _arrays.dtype_name(image)
+        if not kind.startswith(("float", "bfloat")):
+            hint = "; divide by 255 first" if kind == "uint8" else ""
+            raise TypeError(f"{name}: expected floating-point values, got {kind}{hint}")
+        pixels = self.classifier.prepare(image)
+        if math.prod(pixels.shape) == 0:
+            raise ValueError(f"{name}: expected an image, got no elements in {tuple(pixels.shape)}")
+        low, high = float(pixels.min()), float(pixels.max())
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"{name}: expected finite values, got {low} to {high}")
+        allowed = self.input_range
+        if allowed is not None and not allowed[0] <= low <= high <= allowed[1]:
+            hint = "; divide by 255 first?" if low >= 0.0 and 2.0 < high <= 255.0 else ""
+            raise ValueError(
+                f"{name}: expected values in {list(allowed)}, got {low:g} to {high:g}{hint} (mean "
+                "and std are arguments of Smooth; input_range=None allows any values)"
+            )
+        return pixels
+
+
+def _numbered(
+    images: Iterable[Any], image_ids: Iterable[int] | None, begin: int
+) -> Iterator[tuple[int, Any, int | None]]:
+    """(position, image, its given number or None) from position `begin` on."""
+    if isinstance(images, Sized) and hasattr(images, "__getitem__"):
+        if isinstance(image_ids, Sized) and len(image_ids) != len(images):
+            raise ValueError(
+                f"image_ids: expected {len(images)} numbers, one per image, got {len(image_ids)}"
+            )
+        items: Iterator[Any] = (images[i] for i in range(begin, len(images)))
+    else:
+        items = islice(iter(images), begin, None)
+    ids = None if image_ids is None else islice(iter(image_ids), begin, None)
+    for position, image in enumerate(items, begin):
+        if ids is None:
+            yield position, image, None
+            continue
+        given = next(ids, None)
+        if given is None:
+            raise ValueError(f"image_ids: expected one number per image, none for image {position}")
+        yield position, image, _arrays.check_int(given, f"image_ids[{position}]", 0, _IDS)

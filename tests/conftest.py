@@ -1,0 +1,30 @@
+"""Shared fixtures. Real data is read where it lies and never copied into the package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real images, models and logs; tests that need it are skipped without it.
+
+    ``TAMIS_REQUIRE_DATA=1`` turns those skips into failures.
+    """
+    folder = Path(os.environ.get("TAMIS_DATA_DIR", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        reason = f"real data not found at {folder} (set TAMIS_DATA_DIR)"
+        if os.environ.get("TAMIS_REQUIRE_DATA") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder

@@ -1,0 +1,176 @@
+"""The rules that keep the structure readable, checked on the sources themselves."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CSRC = ROOT / "csrc"
+PACKAGE = ROOT / "python" / "tamis"
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
+CONTAINERS = {
+    "algorithm", "array", "deque", "functional", "iostream", "list", "map", "memory", "numeric",
+    "set", "sstream", "string", "unordered_map", "unordered_set", "utility", "vector",
+}  # fmt: skip
+
+# folder under csrc -> forbidden include prefixes (the table of CONTRIBUTING.md)
+PYTHON = ("pybind11", "Python.h", "torch", "ATen")
+INTRINSICS = ("immintrin", "arm_neon")
+CUDA = ("cuda", "cub/")
+FORBIDDEN: dict[str, tuple[str, ...]] = {
+    "include/tamis": ("src/", "bindings/", *PYTHON, *INTRINSICS, *CUDA),
+    "src": ("src/cpu/", "src/cuda/", "bindings/", *PYTHON, *INTRINSICS, *CUDA),
+    "src/detail": ("src/cpu/", "src/cuda/", "bindings/", *PYTHON, *INTRINSICS, *CUDA),
+    "src/cpu": ("src/cuda/", "bindings/", *PYTHON, *CUDA),
+    "src/cuda": ("src/cpu/", "bindings/", *PYTHON, *INTRINSICS),
+    "src/no_cuda": ("src/cpu/", "src/cuda/", "bindings/", *PYTHON, *INTRINSICS, *CUDA),
+    "bindings": ("src/", "torch", "ATen", *INTRINSICS, *CUDA),
+}
+
+
+def sources(folder: str) -> list[Path]:
+    files = sorted((CSRC / folder).iterdir())
+    return [f for f in files if f.suffix in {".hpp", ".cpp", ".cu", ".cuh"}]
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_include_rules(folder: str) -> None:
+    files = sources(folder)
+    assert files, f"no sources in csrc/{folder}: was it moved?"
+    wrong = [
+        f"{file.name} includes {name}"
+        for file in files
+        for name in INCLUDE.findall(file.read_text())
+        if name.startswith(FORBIDDEN[folder])
+    ]
+    assert wrong == []
+
+
+def test_cpu_kernels_use_no_standard_containers() -> None:
+    """One inline std function compiled with -mavx2 can end up in the baseline path."""
+    wrong = [
+        f"{file.name} includes <{name}>"
+        for file in sources("src/cpu")
+        for name in INCLUDE.findall(file.read_text())
+        if name in CONTAINERS
+    ]
+    assert wrong == []
+
+
+def test_every_operation_has_all_its_siblings() -> None:
+    """One stem runs through all layers: header, dispatch, backend, CPU, CUDA, no_cuda, binding."""
+    operations = re.search(r"set\(operations ([^)]+)\)", (ROOT / "CMakeLists.txt").read_text())
+    assert operations is not None
+    for op in operations.group(1).split():
+        expected = [
+            f"include/tamis/{op}.hpp",
+            f"src/{op}.cpp",
+            f"src/detail/{op}_backend.hpp",
+            f"src/cpu/{op}_impl.hpp",
+            *(f"src/cpu/{op}{isa}.cpp" for isa in ("", "_avx2", "_avx512", "_neon")),
+            f"src/cuda/{op}.cu",
+            f"src/no_cuda/{op}.cpp",
+            f"bindings/bind_{op}.cpp",
+        ]
+        assert [name for name in expected if not (CSRC / name).is_file()] == []
+        assert (ROOT / "tests" / f"test_{op}.py").is_file()
+        assert (ROOT / "tests" / "cpp" / f"test_{op}.cpp").is_file()
+        assert f"def {op}(" in (PACKAGE / "reference.py").read_text()
+        assert f"def {op}(" in (PACKAGE / "ops.py").read_text()
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_no_weak_symbols_in_files_with_extra_instructions(isa: str, tmp_path: Path) -> None:
+    """Oracle: nm on unoptimised objects, where nothing has been inlined away.
+
+    A weak symbol compiled with -mavx2 may be the copy that the linker keeps for everybody, and
+    then the baseline path crashes on an old machine.
+    """
+    if shutil.which("g++") is None or shutil.which("nm") is None:
+        pytest.skip("needs g++ and nm")
+    if not run("g++", "-dumpmachine").startswith("x86_64"):
+        pytest.skip("needs an x86-64 compiler")
+    flags = ["-mavx2", "-mfma", "-mf16c"]
+    if isa == "avx512":
+        flags += ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+    flags += ["-std=c++20", "-O0", "-w", "-DTAMIS_HAVE_AVX2", "-DTAMIS_HAVE_AVX512"]
+    kernels = sorted((CSRC / "src" / "cpu").glob(f"*_{isa}.cpp"))
+    assert kernels
+    for kernel in kernels:
+        target = tmp_path / f"{kernel.stem}.o"
+        run("g++", *flags, f"-I{CSRC}", f"-I{CSRC}/include", "-c", str(kernel), "-o", str(target))
+        weak = re.findall(r"^.* [WVu] .*$", run("nm", "-C", str(target)), re.MULTILINE)
+        assert weak == [], kernel.name
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def python_files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_modules(file: Path, *, top_level_only: bool) -> set[str]:
+    tree = ast.parse(file.read_text())
+    nodes = tree.body if top_level_only else ast.walk(tree)
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def test_only_the_thin_layer_touches_the_core() -> None:
+    wrong = [
+        file.name
+        for file in python_files()
+        if "tamis._core" in imported_modules(file, top_level_only=False) and file.name != "ops.py"
+    ]
+    assert wrong == []
+
+
+def test_reference_twins_are_for_tests_only() -> None:
+    wrong = [
+        str(file.relative_to(PACKAGE))
+        for file in python_files()
+        if "tamis.reference" in imported_modules(file, top_level_only=False)
+    ]
+    assert wrong == []
+
+
+def test_optional_packages_are_imported_where_they_are_used() -> None:
+    """Only numpy and scipy may be imported by a module's top level."""
+    optional = {"torch", "onnx", "onnxruntime", "matplotlib", "rich", "sklearn", "pyod"}
+    wrong = [
+        f"{file.relative_to(PACKAGE)}: {name}"
+        for file in python_files()
+        for name in imported_modules(file, top_level_only=True)
+        if name.partition(".")[0] in optional
+    ]
+    assert wrong == []
+
+
+def test_long_files_give_their_reason() -> None:
+    """A file much past 400 lines says near its top, in these words, why it is one piece."""
+    files = [
+        *python_files(),
+        *(f for d in FORBIDDEN for f in sources(d)),
+        *(ROOT / "tests").rglob("*.py"),
+    ]
+    wrong = [
+        f"{file.relative_to(ROOT)}: {len(lines)} lines"
+        for file in files
+        if len(lines := file.read_text().splitlines()) > 440
+        and "400 lines" not in "\n".join(lines[:40])
+    ]
+    assert wrong == []
