@@ -111,6 +111,7 @@ Array view_dlpack(py::handle object, const char* name, std::uintptr_t stream) {
 
 /// Are the axes from `first` on dense in row-major order?
 bool dense_from(const Array& array, std::size_t first) {
+  if (array.size() == 0) return true;  // libraries give empty arrays any strides
   std::int64_t expected = 1;
   for (std::size_t axis = array.shape.size(); axis-- > first;) {
     if (array.shape[axis] > 1 && array.strides[axis] != expected) return false;
@@ -191,7 +192,7 @@ MatrixView Array::mutable_rows() const {
     throw std::invalid_argument(name + ": expected dense rows (any stride between them), got " +
                                 shape_text() + " with other strides");
   }
-  return {data, shape[0], cols, shape[0] <= 1 ? cols : strides[0], float_dtype()};
+  return {data, shape[0], cols, shape[0] <= 1 || cols == 0 ? cols : strides[0], float_dtype()};
 }
 
 Array view(py::handle object, const char* name, std::uintptr_t stream) {

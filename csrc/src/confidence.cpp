@@ -6,11 +6,16 @@
 // is log-concave with its mode at x = a / (a + b). Three things follow:
 //   - log(tail) is concave and increasing in t: Newton steps cannot diverge, and x and 1 - x both
 //     keep their relative accuracy because the odds are updated by a factor;
-//   - tail / phi is a sum of b positive terms, used where few of them matter, and elsewhere the
-//     integral of exp(-psi) with psi convex, psi(0) = 0: one Gauss-Legendre rule over the stretch
-//     psi <= 38 gives it for every a and b. No continued fraction that slows down near the median;
+//   - tail / phi is a sum of b positive terms, used where at most 500 of them matter, and otherwise
+//     the integral of exp(-psi) with psi convex, psi(0) = 0, which one Gauss-Legendre rule over the
+//     stretch psi <= 38 gives however large a and b are. A continued fraction would take about
+//     sqrt(a + b) steps near the median;
 //   - an error in log(tail) is divided by phi / tail, about sqrt(min(a, b)) or more, on its way to
 //     the odds: cancellation that would ruin the tail at 1e9 trials leaves the bound untouched.
+//
+// Further sources: [Loader00] Loader 2000, Fast and accurate computation of binomial probabilities,
+// for the saddle-point form of the density; Barndorff-Nielsen 1986, Biometrika 73, for the modified
+// signed root that starts the search; Winitzki 2008 for the start of the normal quantile.
 //
 // Past 400 lines because the bounds share this core and nothing else uses it.
 

@@ -23,6 +23,15 @@ void check(const ConstMatrixView& logits, const std::int64_t* counts) {
   if (counts == nullptr || (logits.data == nullptr && logits.rows > 0)) {
     fail("non-null data", "null");
   }
+  if (logits.rows > 0) {
+    const auto* in = static_cast<const char*>(logits.data);
+    const auto* in_end =
+        in + ((logits.rows - 1) * logits.row_stride + logits.cols) * size_of(logits.dtype);
+    const auto* out = reinterpret_cast<const char*>(counts);
+    if (out < in_end && in < out + logits.cols * 8) {
+      fail("counts apart from logits", "overlapping memory");
+    }
+  }
 }
 
 std::int64_t count_on_cpu(const ConstMatrixView& logits, std::int64_t* counts) {

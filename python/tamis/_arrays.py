@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import sys
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,13 @@ def check_array(x: object, name: str) -> None:
                 f"{name}: expected a tensor outside autograd, got requires_grad=True; "
                 f"pass {name}.detach()"
             )
+        tensor: Any = x
+        if str(tensor.layout) != "torch.strided":
+            raise ValueError(f"{name}: expected a dense tensor, got {tensor.layout}")
+        if tensor.device.type not in ("cpu", "cuda"):
+            raise ValueError(
+                f"{name}: expected a tensor on the CPU or a CUDA device, got {tensor.device}"
+            )
         return
     if not (hasattr(x, "__dlpack__") and hasattr(x, "__dlpack_device__")):
         raise TypeError(
@@ -45,11 +53,8 @@ def dtype_name(x: Any) -> str:
 
 def type_name(dtype: Any) -> str:
     """The same for a dtype, a scalar type or a name."""
-    return (
-        dtype
-        if isinstance(dtype, str)
-        else str(getattr(dtype, "__name__", dtype)).rpartition(".")[2]
-    )
+    text = dtype if isinstance(dtype, str) else str(getattr(dtype, "__name__", dtype))
+    return text.rpartition(".")[2]
 
 
 def check_float(x: Any, name: str, allowed: tuple[str, ...]) -> None:
@@ -69,24 +74,20 @@ def contiguous(x: Any) -> Any:
     return x.contiguous() if is_torch(x) else x
 
 
-def empty(like: Any, shape: tuple[int, ...], dtype: Any = None) -> Any:
-    """An uninitialised array of ``like``'s library and device.
-
-    ``dtype`` is one of the library's own types or its name; None takes that of ``like``.
-    """
-    dtype = like.dtype if dtype is None else dtype
+def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
+    """An uninitialised array of ``like``'s library and device; ``dtype`` is a bare name."""
     if isinstance(like, np.ndarray):
+        if dtype == "bfloat16":
+            raise TypeError("dtype: expected float32 or float16, NumPy has no bfloat16")
         return np.empty(shape, dtype=dtype)
     if is_torch(like):
-        if isinstance(dtype, str):
-            dtype = getattr(sys.modules["torch"], dtype)
-        return like.new_empty(shape, dtype=dtype)
+        return like.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype))
     namespace = getattr(like, "__array_namespace__", lambda: None)()
     if namespace is None:
         raise TypeError(
             f"out: expected a preallocated array for inputs of type {type(like).__name__}"
         )
-    return namespace.empty(shape, dtype=dtype, device=like.device)
+    return namespace.empty(shape, dtype=getattr(namespace, dtype), device=like.device)
 
 
 def check_same_library(out: Any, x: Any, name: str) -> None:
@@ -97,8 +98,25 @@ def check_same_library(out: Any, x: Any, name: str) -> None:
             f"{name}: expected the array library of the input ({type(x).__name__}), "
             f"got {type(out).__name__}"
         )
-    if not isinstance(x, np.ndarray) and out.device != x.device:
-        raise ValueError(f"{name}: expected device {x.device}, got {out.device}")
+    if not isinstance(x, np.ndarray) and device(out) != device(x):
+        raise ValueError(f"{name}: expected device {device(x)}, got {device(out)}")
+
+
+def device(x: Any) -> str:
+    """Device of an array that is not NumPy's, for comparing and for messages."""
+    return str(x.device) if is_torch(x) else f"{tuple(x.__dlpack_device__())} (DLPack)"
+
+
+def byte_range(x: Any) -> tuple[int, int]:
+    """First address and the one after the last that the elements of ``x`` may occupy."""
+    if isinstance(x, np.ndarray):
+        start, item, steps = x.ctypes.data, x.itemsize, x.strides
+    else:
+        start, item = x.data_ptr(), x.element_size()
+        steps = tuple(step * item for step in x.stride())
+    reach = [(extent - 1) * step for extent, step in zip(x.shape, steps, strict=True)]
+    low = start + sum(r for r in reach if r < 0)
+    return low, start + sum(r for r in reach if r > 0) + item
 
 
 def cuda_stream(x: Any) -> int:
@@ -120,3 +138,10 @@ def check_int(value: Any, name: str, low: int, high: int | None = None) -> int:
         limits = f">= {low}" if high is None else f"in [{low}, {high})"
         raise ValueError(f"{name}: expected an integer {limits}, got {number}")
     return number
+
+
+def check_real(value: Any, name: str) -> float:
+    """``value`` as a float; TypeError for anything but a real number."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
+    return float(value)

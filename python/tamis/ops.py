@@ -132,21 +132,27 @@ def gaussian_noise(
     image = _arrays.check_int(image, "image", 0, 2**32)
     stream = _arrays.check_int(stream, "stream", 0, 2**32)
     start = _arrays.check_int(start, "start", 0, 2**32 - n + 1)
-    sigma = float(sigma)
+    sigma = _arrays.check_real(sigma, "sigma")
     if not (math.isfinite(sigma) and sigma >= 0):
         raise ValueError(f"sigma: expected a finite number >= 0, got {sigma}")
     shape = (n, *x.shape)
+    wanted = None if dtype is None else _arrays.type_name(dtype)
+    if wanted is not None and wanted not in _NOISE_TYPES:
+        raise TypeError(f"dtype: expected {' or '.join(_NOISE_TYPES)}, got {dtype!r}")
     if out is None:
-        out = _arrays.empty(x, shape, dtype)
+        out = _arrays.empty(x, shape, wanted or _arrays.dtype_name(x))
     else:
         _arrays.check_same_library(out, x, "out")
+        _arrays.check_float(out, "out", _NOISE_TYPES)
         if tuple(out.shape) != shape:
             raise ValueError(f"out: expected shape {shape}, got {tuple(out.shape)}")
-        if dtype is not None and _arrays.dtype_name(out) != _arrays.type_name(dtype):
-            raise TypeError(f"dtype: expected that of out ({out.dtype}), got {dtype}")
-    _arrays.check_float(out, "dtype" if dtype is not None else "out", _NOISE_TYPES)
+        if wanted not in (None, _arrays.dtype_name(out)):
+            raise TypeError(f"dtype: expected that of out ({out.dtype}), got {dtype!r}")
+    dense = _arrays.contiguous(x)
+    if dense is not x:
+        _check_apart(x, out)  # native code sees the copy only
     _core.gaussian_noise(
-        _arrays.contiguous(x),
+        dense,
         out,
         sigma,
         seed,
@@ -381,6 +387,12 @@ def _dense(array: NDArray[Any]) -> NDArray[Any]:
 
 def _scalar_or_array(values: NDArray[np.float64]) -> Any:
     return values.item() if values.ndim == 0 else values
+
+
+def _check_apart(x: Any, out: Any) -> None:
+    (x_begin, x_end), (out_begin, out_end) = _arrays.byte_range(x), _arrays.byte_range(out)
+    if x_begin < out_end and out_begin < x_end and math.prod(out.shape) > 0:
+        raise ValueError("out: expected memory apart from x, got overlapping memory")
 
 
 def _thread_count(num_threads: int | None) -> int:

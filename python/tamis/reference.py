@@ -81,7 +81,7 @@ def standard_normals(
     z = np.empty(words.shape)
     z[..., 0], z[..., 1] = box_muller(words[..., 0], words[..., 1])
     z[..., 2], z[..., 3] = box_muller(words[..., 2], words[..., 3])
-    return z.reshape(rows.size, -1)[:, :size]
+    return z.reshape(rows.size, 4 * blocks.size)[:, :size]
 
 
 def gaussian_noise(

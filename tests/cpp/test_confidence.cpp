@@ -47,6 +47,8 @@ constexpr BoundCase kClopperPearson[] = {
     {499999968, 999999937, 0.5, 0.49999999899999994, 0.50000000100000006},
     {500000000, 1000000000, 0.001, 0.49995113863719624, 0.50004886136280376},
     {999999990, 1000000000, 1e-12, 0.99999994769569043, 5.2304309570545275e-8},
+    {999990000, 1000000000, 0.001, 0.99998968711093820, 1.0312889061801843e-5},
+    {10007, 1000000000, 0.25, 9.9393472927073890e-6, 0.99999006065270729},
     {123456789, 1000000000, 1e-300, 0.12307174509057556, 0.87692825490942444},
     {999999999, 1000000000, 0.999999999999, 0.99999999999999859, 1.4141985872277246e-15},
 };
@@ -148,6 +150,9 @@ TEST_CASE(confidence_sequence_closed_forms) {
   }
   CHECK_EQ(confidence_sequence_lower(0, 0, 0.05), 0.0);
   CHECK_EQ(confidence_sequence_upper(0, 0, 0.05), 1.0);
+  // About alpha / (2 n): a subnormal bound is given up for 0.
+  CHECK_EQ(confidence_sequence_lower(1, 1000, 1e-310), 0.0);
+  CHECK_EQ(confidence_sequence_upper(999, 1000, 1e-310), 1.0);
   CHECK_EQ(confidence_sequence_lower(0, 31, 0.05), 0.0);
   CHECK_EQ(confidence_sequence_upper(31, 31, 0.05), 1.0);
 }
@@ -164,8 +169,9 @@ TEST_CASE(confidence_sequence_is_wider_than_one_look) {
 }
 
 TEST_CASE(levels_next_to_one_stay_in_range) {
-  for (const std::int64_t n : {1, 2, 679, 1095537}) {
-    for (const double alpha : {1.0 - 1e-9, 1.0 - 1e-13, 1.0 - 0x1p-53}) {
+  for (const std::int64_t n : {1, 2, 4, 6, 17, 34, 679, 1095537}) {
+    for (const double alpha :
+         {1.0 - 1e-9, 1.0 - 1e-13, 1.0 - 0x3p-53, 1.0 - 0x1p-52, 1.0 - 0x1p-53}) {
       for (const std::int64_t k : {n, n - 1, n / 2}) {
         const double lower = confidence_sequence_lower(k, n, alpha);
         CHECK(lower >= 0.0 && lower <= static_cast<double>(k) / static_cast<double>(n));
@@ -181,6 +187,7 @@ TEST_CASE(binomial_test_values) {
   CHECK_EQ(binomial_test_half(16, 33), 1.0);
   CHECK_RELATIVE(binomial_test_half(0, 10), std::ldexp(1.0, -9), 1e-14);
   CHECK_RELATIVE(binomial_test_half(10, 10), std::ldexp(1.0, -9), 1e-14);
+  CHECK_RELATIVE(binomial_test_half(1, 4), 0.625, 1e-14);
   CHECK_RELATIVE(binomial_test_half(2, 9), 2.0 * 46.0 / 512.0, 1e-14);
   CHECK_RELATIVE(binomial_test_half(499, 1023), 0.453050147245270449, 1e-12);
   CHECK_RELATIVE(binomial_test_half(0, 1000), 1.86652723700643776e-301, 1e-12);

@@ -138,6 +138,15 @@ TEST_CASE(special_values_of_x) {
   }
 }
 
+/// bochs 2.7 rounds subnormal halves up where they lie halfway, processors round them to even. Such
+/// values are left out there, and only there: .ci/run sets TAMIS_EMULATOR for that one run.
+bool left_out(float x) {
+  static const char* const emulator = std::getenv("TAMIS_EMULATOR");
+  static const bool bochs = emulator != nullptr && std::string(emulator) == "bochs";
+  const float halves = std::fabs(x) * 0x1p25f;  // in half units of the subnormal last place
+  return bochs && std::fabs(x) < 0x1p-14f && std::fmod(halves, 2.0f) == 1.0f;
+}
+
 TEST_CASE(half_conversion_of_every_rounding_case) {
   // sigma = 0 makes the kernel a pure conversion: x through the vector code against the scalar one.
   std::vector<float> x;
@@ -162,7 +171,7 @@ TEST_CASE(half_conversion_of_every_rounding_case) {
         std::isnan(x[k])
             ? (f16[k].bits & 0x7fff) > 0x7c00 && (bf16[k].bits & 0x7fff) > 0x7f80
             : (x[k] == 0 || ((f16[k].bits ^ want16.bits) | (bf16[k].bits ^ want_b16.bits)) == 0);
-    if (!right) {
+    if (!right && !left_out(x[k])) {
       check::failed(__FILE__, __LINE__,
                     "bits of x, float16, bfloat16: " + std::to_string(bits(x[k])) + ", " +
                         check::both(f16[k].bits, want16.bits) + ", " +

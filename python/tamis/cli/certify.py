@@ -133,7 +133,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
 
 def run(args: argparse.Namespace) -> int:
     """Certify as `args` says; returns the exit status (0 or 1), raises what ``main`` reports."""
-    _check_usage(args)
+    check_usage(args)
 
     from tamis.cli.progress import open_display
     from tamis.cli.results import COLUMN_LINE, Row, Tally
@@ -194,7 +194,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_usage(args: argparse.Namespace) -> None:
+def check_usage(args: argparse.Namespace) -> None:
     for name in ("n", "n0", "batch", "skip", "max", "num_threads"):
         value = getattr(args, name)
         if value is not None and value < 1:

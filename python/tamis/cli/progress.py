@@ -105,8 +105,8 @@ class _Bar(_Silent):
         self._bar: Any = Progress(
             TextColumn("{task.fields[images]}"),
             BarColumn(),
-            TextColumn("{task.percentage:3.0f}%"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.percentage:3.0f}%, ETA"),
+            TimeRemainingColumn(),
             TextColumn("{task.fields[status]}"),
             console=Console(stderr=True),
             redirect_stdout=False,  # stdout may be a file

@@ -81,7 +81,7 @@ class Tally:
     def __str__(self) -> str:
         """Sum up in a few words."""
         accuracy = 100.0 * self._correct / self._rows
-        return f"certified accuracy {accuracy:.1f}%, mean radius {self._radius / self._rows:.3f}"
+        return f"certified {accuracy:.1f}%, mean radius {self._radius / self._rows:.3f}"
 
 
 def radii_up_to(largest: float) -> list[float]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from numbers import Real
 from typing import Any, Final
 
 import numpy as np
@@ -110,7 +109,7 @@ class Smooth:
         num_threads: int | None = None,
     ) -> None:
         self.num_classes = _arrays.check_int(num_classes, "num_classes", 2)
-        self.sigma = _real("sigma", sigma)
+        self.sigma = _arrays.check_real(sigma, "sigma")
         if not 0.0 < self.sigma < math.inf:
             raise ValueError(f"sigma: expected a positive finite number, got {sigma}")
         self.seed = _arrays.check_int(seed, "seed", 0, 1 << 64)
@@ -118,7 +117,7 @@ class Smooth:
             raise ValueError(f"bound: expected one of {BOUNDS}, got {bound!r}")
         self.bound: Bound = bound
         if input_range is not None:
-            low, high = (_real("input_range", value) for value in input_range)
+            low, high = (_arrays.check_real(value, "input_range") for value in input_range)
             if not low < high:
                 raise ValueError(
                     f"input_range: expected (low, high) with low < high, got {input_range}"
@@ -372,12 +371,6 @@ def _rows(batch_size: int) -> int:
     return _arrays.check_int(batch_size, "batch_size", 1)
 
 
-def _real(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name}: expected a number, got {value!r}")
-    return float(value)
-
-
 def _check_level(alpha: float) -> None:
-    if not 0.0 < _real("alpha", alpha) < 1.0:
+    if not 0.0 < _arrays.check_real(alpha, "alpha") < 1.0:
         raise ValueError(f"alpha: expected a probability strictly between 0 and 1, got {alpha}")
