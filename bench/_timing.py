@@ -8,7 +8,7 @@
 The rules: a wrong result is never timed; all callables run in every round, in random order, so that
 a slow moment of the machine falls on all alike; a ratio is formed within a round, and the median is
 taken after that. Benchmarks call `use_full_speed_blas` first of all and take their common options
-from `add_arguments`.
+from `add_arguments`. On a busy machine, CPU time on one thread (``--cpu-time``) is fairer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import quantiles
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import tamis
@@ -43,10 +43,24 @@ def use_full_speed_blas() -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """--quick, --json and --rounds, the same in every benchmark."""
+    """--quick, --json, --rounds and --cpu-time, the same in every benchmark."""
     parser.add_argument("--quick", action="store_true", help="a few rounds of the main case only")
     parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
     parser.add_argument("--rounds", type=int, help="how often each callable runs")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="CPU time on one thread, not wall time: for a machine that others use too",
+    )
+
+
+def clock_for(args: argparse.Namespace) -> Callable[[], float]:
+    """Wall time or, for --cpu-time, the CPU time of this process, all its threads together."""
+    return process_time if args.cpu_time else perf_counter
+
+
+def clock_name(args: argparse.Namespace) -> str:
+    return "CPU time" if args.cpu_time else "wall time"
 
 
 def interleave(
@@ -61,8 +75,7 @@ def interleave(
     """Seconds of every callable in every round.
 
     ``check`` runs first and raises (or exits) where a result is wrong: then nothing is timed.
-    ``clock=time.process_time`` counts the CPU time of this process, all threads together: a way to
-    compare work on one thread where other processes keep the machine busy.
+    ``clock`` comes from `clock_for`.
     """
     check()
     order = list(callables)

@@ -14,7 +14,6 @@ import argparse
 import json
 import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -194,35 +193,31 @@ def main() -> int:
     _timing.add_arguments(parser)
     parser.add_argument("--threads", type=int, nargs="+", metavar="T", help="default: 1 2")
     parser.add_argument("--sigma", type=float, default=0.25)
-    parser.add_argument(
-        "--cpu-time",
-        action="store_true",
-        help="CPU seconds on one thread, not wall-clock time: for a machine that others use too",
-    )
     args = parser.parse_args()
     if args.cpu_time and args.threads not in (None, [1]):
         parser.error("--cpu-time adds up the time of all threads, so it goes with --threads 1 only")
     thread_counts = args.threads or ([1] if args.cpu_time else [1, 2])
-    clock = time.process_time if args.cpu_time else time.perf_counter
     rounds = args.rounds or (7 if args.quick else 31)
     facts = _timing.machine(("numpy", "torch"))
     if not args.json:
-        unit = "CPU time" if args.cpu_time else "wall-clock time"
-        print(f"{_timing.describe(facts)}\n\n{unit}; ratio: to that of the like tamis call\n")
+        print(
+            f"{_timing.describe(facts)}\n\n"
+            f"{_timing.clock_name(args)}; ratio: to that of the like tamis call\n"
+        )
     measured = []
     for case in CASES[:1] if args.quick else CASES:
         if case.dtype == "bfloat16" and peers.torch_or_none() is None:
             print(f"left out, needs torch: {case.name}", file=sys.stderr)
             continue
         for threads in thread_counts:
-            measured.append(measure(case, args.sigma, threads, rounds, clock))
+            measured.append(measure(case, args.sigma, threads, rounds, _timing.clock_for(args)))
             if not args.json:
                 print(show(measured[-1]), end="\n\n", flush=True)
     if args.json:
         result = {
             "benchmark": "gaussian_noise",
             "machine": facts,
-            "clock": clock.__name__,
+            "clock": _timing.clock_name(args),
             "rounds": rounds,
             "measured": measured,
         }
