@@ -209,6 +209,25 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception], message:
         as_classifier(lambda b: b, **options)
 
 
+def test_a_batch_may_come_normalised() -> None:
+    """mean and std stand on the classifier exactly where they are the first step of `logits`."""
+
+    def function(batch: Any) -> Any:
+        return batch.reshape(len(batch), -1)
+
+    x = images(3)
+    classifier = as_classifier(function, mean=MEAN, std=0.5, batch_limit=2)
+    assert np.array_equal(np.asarray(classifier.mean), MEAN)
+    assert float(np.asarray(classifier.std)) == 0.5
+    got = classifier.logits(x.copy(), normalized=True)
+    assert np.array_equal(np.asarray(got), x.reshape(3, -1))
+    for other in (as_classifier(function), as_classifier(function, std=0.5, denoiser=np.abs)):
+        assert other.mean is None
+        assert other.std is None
+        with pytest.raises(ValueError, match=r"^normalized: expected False"):
+            other.logits(x.copy(), normalized=True)
+
+
 def test_channel_count_is_checked_against_the_batch() -> None:
     classifier = as_classifier(lambda b: b.reshape(len(b), -1), mean=MEAN, std=STD)
     with pytest.raises(ValueError, match=r"^mean, std: .*\(2, 1, 8, 8\), got 3"):

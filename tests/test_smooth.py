@@ -339,6 +339,38 @@ def test_normalisation_and_denoiser_come_after_the_noise() -> None:
     np.testing.assert_array_equal(np.concatenate(seen), expected)
 
 
+@pytest.mark.parametrize("mean", [None, 0.45, (0.4, 0.5, 0.6)])
+def test_normalisation_in_the_noise_kernel(mean: Any) -> None:
+    """What the classifier sees is what gaussian_noise makes of mean and std, across two images."""
+    seen: list[Batch] = []
+
+    def spy(batch: Batch) -> Batch:
+        seen.append(batch.copy())
+        return batch.reshape(len(batch), -1)[:, :5].copy()
+
+    X, std = images(2), (0.2, 0.3, 0.25)
+    Smooth(spy, 5, 0.3, mean=mean, std=std).certify_batch(X, 7, 20, 0.01, batch_size=17)
+    parts: list[Batch] = [
+        tamis.gaussian_noise(
+            x, n, 0.3, seed=0, image=image_id(x), stream=stream, mean=mean, std=std
+        )
+        for x in X
+        for n, stream in ((7, 0), (20, 1))
+    ]
+    np.testing.assert_array_equal(np.concatenate(seen), np.concatenate(parts))
+
+
+def test_flat_images_with_one_number_an_element() -> None:
+    X = images(2).reshape(2, 45)
+    mean = np.linspace(0.2, 0.7, 45)
+    smooth = Smooth(lambda batch: batch[:, :5].copy(), 5, 0.3, mean=mean.tolist(), std=0.5)
+    counts = smooth.certify_batch(X, 7, 200, 0.01).counts
+    for x, got in zip(X, counts, strict=True):
+        noisy = tamis.gaussian_noise(x, 200, 0.3, seed=0, image=image_id(x), stream=1)
+        votes = (noisy - np.float32(mean))[:, :5].argmax(axis=1)
+        np.testing.assert_array_equal(got, np.bincount(votes, minlength=5))
+
+
 def test_no_images() -> None:
     smooth = Smooth(linear(), 5, 0.3)
     result = smooth.certify_batch(np.zeros((0, *SHAPE), np.float32), 31, 100, 0.01)

@@ -20,7 +20,19 @@ constexpr std::int64_t kMaxElements = std::int64_t{1} << 34;
   detail::fail("gaussian_noise", expected, got);
 }
 
-void check(const ConstVectorView& x, const MatrixView& out, float sigma, std::uint64_t start) {
+/// Refuses an out that shares memory with one of its inputs.
+void check_apart(const MatrixView& out, const char* name, const void* data, std::int64_t bytes) {
+  const auto* begin = static_cast<const char*>(data);
+  const auto* out_begin = static_cast<const char*>(out.data);
+  const auto* out_end =
+      out_begin + ((out.rows - 1) * out.row_stride + out.cols) * size_of(out.dtype);
+  if (begin < out_end && out_begin < begin + bytes) {
+    fail(text("out apart from ", name), "overlapping memory");
+  }
+}
+
+void check(const ConstVectorView& x, const MatrixView& out, float sigma, std::uint64_t start,
+           const ChannelAffine& affine) {
   if (x.dtype == DType::float64) fail("x of float32, float16 or bfloat16", "float64");
   if (out.dtype == DType::float64) fail("out of float32, float16 or bfloat16", "float64");
   if (x.size < 0 || x.size > kMaxElements) {
@@ -36,14 +48,20 @@ void check(const ConstVectorView& x, const MatrixView& out, float sigma, std::ui
   if (start > kMaxSamples || static_cast<std::uint64_t>(out.rows) > kMaxSamples - start) {
     fail("start + n <= 2^32", text(start, " + ", out.rows));
   }
+  if ((affine.scale == nullptr) != (affine.offset == nullptr)) {
+    fail("both scale and offset, or neither", "one");
+  }
+  if (affine.channels < 1 || x.size % affine.channels != 0) {
+    fail(text("affine.channels >= 1 that divide ", x.size), text(affine.channels));
+  }
   if (x.size > 0 && out.rows > 0) {
     if (x.data == nullptr || out.data == nullptr) fail("non-null data", "null");
-    const auto* x_begin = static_cast<const char*>(x.data);
-    const auto* x_end = x_begin + x.size * size_of(x.dtype);
-    const auto* out_begin = static_cast<const char*>(out.data);
-    const auto* out_end =
-        out_begin + ((out.rows - 1) * out.row_stride + out.cols) * size_of(out.dtype);
-    if (x_begin < out_end && out_begin < x_end) fail("out apart from x", "overlapping memory");
+    check_apart(out, "x", x.data, x.size * size_of(x.dtype));
+    if (affine.scale != nullptr) {
+      const std::int64_t bytes = affine.channels * size_of(DType::float32);
+      check_apart(out, "scale", affine.scale, bytes);
+      check_apart(out, "offset", affine.offset, bytes);
+    }
   }
 }
 
@@ -65,10 +83,11 @@ Kernel select_kernel() {
 }  // namespace
 
 void gaussian_noise(ConstVectorView x, MatrixView out, float sigma, NoiseKey key,
-                    std::uint64_t start, const Exec& exec) {
-  check(x, out, sigma, start);
+                    std::uint64_t start, const Exec& exec, const ChannelAffine& affine) {
+  check(x, out, sigma, start, affine);
   if (out.rows == 0 || out.cols == 0) return;
-  const detail::GaussianNoiseTask task{x, out, sigma, key, static_cast<std::uint32_t>(start)};
+  const detail::GaussianNoiseTask task{
+      x, out, sigma, key, static_cast<std::uint32_t>(start), affine, x.size / affine.channels};
   if (exec.device.kind == Device::Kind::cuda) return cuda::gaussian_noise(task, exec);
 
   // Tiles of about 16K values: large enough to hide the hand-over, small enough to balance. A tile

@@ -33,6 +33,7 @@ def gaussian_noise(
     start: int,
     num_threads: int,
     cuda_stream: int = 0,
+    affine: Any = None,
 ) -> None: ...
 def vote_counts(logits: Any, out: Any, cuda_stream: int = 0) -> None: ...
 def clopper_pearson(

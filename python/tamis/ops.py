@@ -7,6 +7,7 @@ torch's current CUDA stream. Nothing is copied on the way.
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, Literal
 
 import numpy as np
@@ -62,6 +63,8 @@ def gaussian_noise(
     start: int = 0,
     out: Any = None,
     dtype: Any = None,
+    mean: float | ArrayLike | None = None,
+    std: float | ArrayLike | None = None,
     num_threads: int | None = None,
 ) -> Any:
     """``n`` noisy copies of ``x``, written in one pass: ``out[s] = x + sigma * z[start + s]``.
@@ -92,6 +95,11 @@ def gaussian_noise(
     dtype : dtype, optional
         float32, float16 or bfloat16 of the array's library; default that of ``out`` or ``x``.
         The sum is one float32 fma; 16-bit results are that float32 rounded to nearest even.
+    mean, std : float or one float a channel, optional
+        What a network normalises with, in the units of ``x``: the result is then
+        ``(x + sigma * z - mean) / std``, in the same pass. Channels lie along axis 0 of ``x``.
+        Finite, ``std > 0``; None is 0 and 1. Computed as one further float32 fma with
+        ``1 / std`` and ``-mean / std``, each rounded to float32, before a 16-bit result is rounded.
     num_threads : int, optional
         CPU threads; never changes the result. Default: see `info`.
 
@@ -151,6 +159,7 @@ def gaussian_noise(
     dense = _arrays.contiguous(x)
     if dense is not x:
         _check_apart(x, out)  # native code sees the copy only
+    affine = None if mean is None and std is None else _channel_affine(x, mean, std)
     _core.gaussian_noise(
         dense,
         out,
@@ -161,8 +170,29 @@ def gaussian_noise(
         start,
         _thread_count(num_threads),
         _arrays.cuda_stream(x),
+        affine,
     )
     return out
+
+
+def _channel_affine(x: Any, mean: Any, std: Any) -> Any:
+    """Rows ``1 / std`` and ``-mean / std``: float32 of shape (2, channels), beside ``x``."""
+    shift, scale = np.broadcast_arrays(*_arrays.normalisation(mean, std))
+    if shift.ndim and (not x.shape or x.shape[0] != shift.size):
+        raise ValueError(
+            f"mean, std: expected one number a channel (axis 0) of x of shape {tuple(x.shape)}, "
+            f"got {shift.size}"
+        )
+    with np.errstate(all="ignore"):  # judged by the result
+        affine = np.stack([1.0 / scale, -shift / scale]).astype(np.float32).reshape(2, -1)
+    if not (np.isfinite(affine).all() and (affine[0] > 0).all()):
+        raise ValueError(
+            f"mean, std: expected 1 / std and mean / std within the range of float32, got mean "
+            f"{shift.tolist()} and std {scale.tolist()}"
+        )
+    if _arrays.is_torch(x) and x.is_cuda:
+        return x.new_tensor(affine, dtype=sys.modules["torch"].float32)
+    return affine
 
 
 def vote_counts(logits: Any, num_classes: int | None = None, out: Any = None) -> Any:

@@ -93,11 +93,19 @@ def gaussian_noise(
     image: int = 0,
     stream: int = 0,
     start: int = 0,
+    mean: ArrayLike = 0.0,
+    std: ArrayLike = 1.0,
 ) -> NDArray[np.float64]:
-    """``SampleUnderNoise`` of Cohen et al. 2019, Algorithm 1: ``n`` copies of ``x`` plus noise."""
+    """``SampleUnderNoise`` of Cohen et al. 2019, Algorithm 1: ``n`` copies of ``x`` plus noise.
+
+    Less ``mean``, by ``std``: numbers, or one number for each entry along axis 0 of ``x``.
+    """
     x = np.asarray(x, dtype=np.float64)
     z = standard_normals(seed, np.arange(start, start + n), x.size, image=image, stream=stream)
-    return x + sigma * z.reshape(n, *x.shape)
+    noisy = x + sigma * z.reshape(n, *x.shape)
+    column = (-1,) + (1,) * (x.ndim - 1) if x.ndim else ()
+    normal: NDArray[np.float64] = (noisy - np.reshape(mean, column)) / np.reshape(std, column)
+    return normal
 
 
 def vote_counts(logits: ArrayLike) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <limits>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "check.hpp"
@@ -44,31 +45,50 @@ std::vector<T> ramp(std::int64_t d) {
   return x;
 }
 
+/// Constants of `channels` channels; the first has scale 1 and offset 0.
+struct Constants {
+  std::vector<float> scale, offset;
+  explicit Constants(std::int64_t channels) {
+    for (std::int64_t c = 0; c < channels; ++c) {
+      scale.push_back(1.0f + static_cast<float>(c) / 3.0f);
+      offset.push_back(static_cast<float>(c) / -7.0f);
+    }
+  }
+  tamis::ChannelAffine view() const {
+    return {scale.data(), offset.data(), static_cast<std::int64_t>(scale.size())};
+  }
+};
+
 template <class Out>
-Out expected(float x, std::uint64_t sample, std::int64_t e) {
+Out expected(float x, std::uint64_t sample, std::int64_t e, float scale, float offset) {
   const auto z = tamis::normal4(kKey.seed, static_cast<std::uint32_t>(e / 4),
                                 static_cast<std::uint32_t>(sample), kKey.image, kKey.stream);
   Out out;
-  tamis::detail::from_float32(std::fma(kSigma, z.z[e % 4], x), out);
+  tamis::detail::from_float32(std::fma(std::fma(kSigma, z.z[e % 4], x), scale, offset), out);
   return out;
 }
 
 /// Rows `stride` apart in a buffer of sentinels, which must survive between and after the rows.
+/// No affine where `channels` is 0.
 template <class In, class Out>
-void compare(std::int64_t n, std::int64_t d, std::int64_t stride, std::uint64_t start,
-             int threads) {
+void compare(std::int64_t n, std::int64_t d, std::int64_t stride, std::uint64_t start, int threads,
+             std::int64_t channels = 0) {
   const auto x = ramp<In>(d);
+  const Constants constants(std::max<std::int64_t>(channels, 1));
   Out sentinel;
   tamis::detail::from_float32(-1234.0f, sentinel);
   std::vector<Out> out(static_cast<std::size_t>(n * stride + 16), sentinel);
   tamis::gaussian_noise({x.data(), d, dtype_of<In>}, {out.data(), n, d, stride, dtype_of<Out>},
-                        kSigma, kKey, start, {.num_threads = threads});
+                        kSigma, kKey, start, {.num_threads = threads},
+                        channels == 0 ? tamis::ChannelAffine{} : constants.view());
   for (std::int64_t k = 0; k < static_cast<std::int64_t>(out.size()); ++k) {
     const std::int64_t row = k / stride, e = k % stride;
     const bool inside = row < n && e < d;
+    const auto c = static_cast<std::size_t>(inside && channels > 0 ? e / (d / channels) : 0);
     const Out want = inside
                          ? expected<Out>(tamis::detail::to_float32(x[static_cast<std::size_t>(e)]),
-                                         start + static_cast<std::uint64_t>(row), e)
+                                         start + static_cast<std::uint64_t>(row), e,
+                                         constants.scale[c], constants.offset[c])
                          : sentinel;
     if (bits(out[static_cast<std::size_t>(k)]) != bits(want)) {
       check::failed(__FILE__, __LINE__,
@@ -111,6 +131,24 @@ TEST_CASE(many_rows_and_long_rows_over_threads) {
     compare<float, float>(1031, 67, 70, 9, threads);       // whole rows in a tile
     compare<float, float>(2, 50'001, 50'001, 0, threads);  // pieces of a row
   }
+}
+
+/// Channels of one element, of odd sizes, across the ends of vectors, blocks and chunks.
+template <class In, class Out>
+void all_channels() {
+  for (const auto& [channels, size] : std::vector<std::pair<std::int64_t, std::int64_t>>{
+           {1, 1}, {1, 7}, {7, 1}, {3, 25}, {3, 5}, {2, 64}, {5, 1023}, {3001, 1}, {4, 4099}}) {
+    compare<In, Out>(3, channels * size, channels * size + 5, 41, 1, channels);
+  }
+  compare<In, Out>(2, 0, 5, 0, 1, 3);
+}
+
+TEST_CASE(affine_float32) { all_channels<float, float>(); }
+TEST_CASE(affine_float16) { all_channels<float, Float16>(); }
+TEST_CASE(affine_bfloat16) { all_channels<BFloat16, BFloat16>(); }
+TEST_CASE(affine_over_threads) {
+  compare<float, float>(1031, 67, 70, 9, 8, 67);       // whole rows in a tile
+  compare<float, float>(2, 50'001, 50'001, 0, 8, 21);  // pieces of a row
 }
 
 TEST_CASE(last_sample_number) { compare<float, float>(2, 33, 33, (std::uint64_t{1} << 32) - 2, 1); }
@@ -202,4 +240,16 @@ TEST_CASE(broken_contracts) {
                   std::invalid_argument);
   CHECK_THROWS_AS(tamis::gaussian_noise(in, {out.data(), 4, 8, 8}, 1, {}, 0, {.num_threads = -1}),
                   std::invalid_argument);
+  const auto normalise = [&](const tamis::ChannelAffine& affine) {
+    tamis::gaussian_noise(in, {out.data(), 4, 8, 8}, 1, {}, 0, {}, affine);
+  };
+  const Constants constants(8);
+  const float* scale = constants.scale.data();
+  CHECK_THROWS_AS(normalise({scale, nullptr, 1}), std::invalid_argument);
+  CHECK_THROWS_AS(normalise({nullptr, scale, 1}), std::invalid_argument);
+  CHECK_THROWS_AS(normalise({scale, scale, 0}), std::invalid_argument);
+  CHECK_THROWS_AS(normalise({scale, scale, 3}), std::invalid_argument);
+  CHECK_THROWS_AS(normalise({scale, scale, 16}), std::invalid_argument);
+  CHECK_THROWS_AS(normalise({out.data() + 31, scale, 1}), std::invalid_argument);
+  CHECK_THROWS_AS(normalise({scale, out.data(), 1}), std::invalid_argument);
 }

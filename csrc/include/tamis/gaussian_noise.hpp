@@ -15,17 +15,30 @@ struct NoiseKey {
   std::uint32_t stream = 0;
 };
 
-/// out[s, e] = x[e] + sigma * z(key, start + s, e)  for s = 0 .. out.rows - 1.
+/// One multiplication and one addition a channel, applied to the noisy values: normalisation, where
+/// scale = 1 / std and offset = -mean / std. Both pointers null: none. Element e of d belongs to
+/// channel e / (d / channels), as in images of shape (channels, height, width).
+struct ChannelAffine {
+  const float* scale = nullptr;   ///< `channels` numbers, where x lies (CPU or CUDA)
+  const float* offset = nullptr;  ///< the same
+  std::int64_t channels = 1;
+};
+
+/// out[s, e] = x[e] + sigma * z(key, start + s, e)  for s = 0 .. out.rows - 1; with an affine,
+/// scale[c] times that plus offset[c], for the channel c of element e.
 ///
 /// Source: the Monte Carlo sampling step of Cohen, Rosenfeld and Kolter, "Certified adversarial
 /// robustness via randomized smoothing", ICML 2019, Algorithm 1 (SampleUnderNoise); z from
 /// philox.hpp and normal.hpp with counter = (element / 4, sample, image, stream), key = seed.
 ///
 /// - Shapes: x has d elements; out is (n, d) with any row stride >= d. n = 0 and d = 0 are no-ops.
-/// - Types: x and out are each float32, float16 or bfloat16. The sum is one float32 fma; a 16-bit
-///   result is that float32 rounded to nearest even.
+/// - Types: x and out are each float32, float16 or bfloat16. The sum is one float32 fma,
+///   v = fma(sigma, z, x[e]); an affine is a second one, fma(v, scale[c], offset[c]): one rounding
+///   after each. A 16-bit result is the last float32 rounded once more, to nearest even.
+/// - affine: both pointers or neither; channels >= 1 divides d. NaN and Inf in it propagate.
 /// - Limits: start + n <= 2^32 (a sample number is a 32-bit counter word), d <= 2^34.
-/// - Aliasing: out must not overlap x. x is never modified. Padding between rows is never written.
+/// - Aliasing: out must not overlap x, scale or offset, which are never modified. Padding between
+///   rows is never written.
 /// - sigma is finite and >= 0. NaN or Inf in x propagates to its column, as in plain arithmetic.
 /// - Determinism: the same bits for any split of rows over calls, any number of threads, any
 ///   instruction set, and on CUDA (for NaN results, only that they are NaN).
@@ -33,6 +46,7 @@ struct NoiseKey {
 /// @throws std::invalid_argument when a promise above is broken; std::runtime_error on a CUDA
 /// failure or where the CUDA backend is absent.
 void gaussian_noise(ConstVectorView x, MatrixView out, float sigma, NoiseKey key,
-                    std::uint64_t start = 0, const Exec& exec = {});
+                    std::uint64_t start = 0, const Exec& exec = {},
+                    const ChannelAffine& affine = {});
 
 }  // namespace tamis

@@ -76,19 +76,34 @@ struct RowPhilox {
   }
 }
 
-template <class Out>
-[[gnu::always_inline]] inline void add_noise(const float* x, Out* out, Lanes::F sigma,
-                                             const Lanes::F (&z)[kVectors]) {
+constexpr std::int64_t kChunk = 1024;  // elements of x on the stack, a multiple of every kStep
+
+/// What is the same for all rows of a chunk of elements, one number an element.
+struct Chunk {
+  const float* x;
+  const float* scale = nullptr;  // null, or both scale and offset
+  const float* offset = nullptr;
+  std::int64_t first;  // number of the chunk's first element
+  std::int64_t count;
+};
+
+template <bool kAffine, class Out>
+[[gnu::always_inline]] inline void add_noise(const Chunk& chunk, std::int64_t e, Out* out,
+                                             Lanes::F sigma, const Lanes::F (&z)[kVectors]) {
   for (int k = 0; k < kVectors; ++k) {
-    const Lanes::F value = Lanes::load(x + k * Lanes::width);
-    Lanes::store(out + k * Lanes::width, Lanes::fma(sigma, z[k], value));
+    const std::int64_t at = e + k * Lanes::width;
+    Lanes::F value = Lanes::fma(sigma, z[k], Lanes::load(chunk.x + at));
+    if constexpr (kAffine) {
+      value = Lanes::fma(value, Lanes::load(chunk.scale + at), Lanes::load(chunk.offset + at));
+    }
+    Lanes::store(out + k * Lanes::width, value);
   }
 }
 
-/// out[0..count) of one row, whose element 0 is element `first` of the vector.
-template <class Out>
-void fill(const float* x, Out* out, std::int64_t count, std::int64_t first, Lanes::F sigma,
-          const RowPhilox& philox) {
+/// The chunk's elements of one row, from out[0] on.
+template <bool kAffine, class Out>
+void fill(const Chunk& chunk, Out* out, Lanes::F sigma, const RowPhilox& philox) {
+  const std::int64_t first = chunk.first, count = chunk.count;
   for (std::int64_t e = 0; e < count; e += kStep) {
     Wide::Q block;
     for (int k = 0; k < kUnroll; ++k) {
@@ -98,16 +113,48 @@ void fill(const float* x, Out* out, std::int64_t count, std::int64_t first, Lane
     Lanes::F z[kVectors];
     normals(philox, block, z);
     if (e + kStep <= count) {
-      add_noise(x + e, out + e, sigma, z);
+      add_noise<kAffine>(chunk, e, out + e, sigma, z);
       continue;
     }
     // The ragged end goes through buffers: nothing outside x and out is touched.
-    float x_tail[kStep] = {};
+    float x_tail[kStep] = {}, scale_tail[kStep] = {}, offset_tail[kStep] = {};
     Out out_tail[kStep];
     const int rest = static_cast<int>(count - e);
-    for (int k = 0; k < rest; ++k) x_tail[k] = x[e + k];
-    add_noise(x_tail, out_tail, sigma, z);
+    for (int k = 0; k < rest; ++k) {
+      x_tail[k] = chunk.x[e + k];
+      if constexpr (kAffine) {
+        scale_tail[k] = chunk.scale[e + k];
+        offset_tail[k] = chunk.offset[e + k];
+      }
+    }
+    add_noise<kAffine>({x_tail, scale_tail, offset_tail, 0, rest}, 0, out_tail, sigma, z);
     for (int k = 0; k < rest; ++k) out[e + k] = out_tail[k];
+  }
+}
+
+template <class Out>
+void fill_row(const detail::GaussianNoiseTask& task, const Chunk& chunk, std::int64_t row,
+              Lanes::F sigma) {
+  const RowPhilox philox(task.key, task.start + static_cast<std::uint32_t>(row));
+  Out* out = static_cast<Out*>(task.out.data) + row * task.out.row_stride + chunk.first;
+  if (chunk.scale == nullptr) return fill<false>(chunk, out, sigma, philox);
+  fill<true>(chunk, out, sigma, philox);
+}
+
+/// One number a channel becomes one an element. A vector of channel constants would do where a
+/// channel has a multiple of kStep elements; this serves any size at the price of two loads.
+void expand(const detail::GaussianNoiseTask& task, std::int64_t first, std::int64_t count,
+            float* scale, float* offset) {
+  const std::int64_t size = task.channel_size;
+  std::int64_t channel = first / size;
+  for (std::int64_t k = 0; k < count; ++channel) {
+    const std::int64_t next = (channel + 1) * size - first;
+    const std::int64_t stop = next < count ? next : count;
+    const float a = task.affine.scale[channel], b = task.affine.offset[channel];
+    for (; k < stop; ++k) {
+      scale[k] = a;
+      offset[k] = b;
+    }
   }
 }
 
@@ -128,26 +175,26 @@ const float* as_float32(const ConstVectorView& x, std::int64_t first, std::int64
 
 void gaussian_noise(const detail::GaussianNoiseTask& task, std::int64_t row_begin,
                     std::int64_t row_end, std::int64_t elem_begin, std::int64_t elem_end) {
-  constexpr std::int64_t kChunk = 1024;  // elements of x on the stack, a multiple of every kStep
   const Lanes::F sigma = Lanes::f(task.sigma);
+  float buffer[kChunk], scale[kChunk], offset[kChunk];
   for (std::int64_t first = elem_begin; first < elem_end; first += kChunk) {
     const std::int64_t count = elem_end - first < kChunk ? elem_end - first : kChunk;
-    float buffer[kChunk];
-    const float* x = as_float32(task.x, first, count, buffer);
+    Chunk chunk{.x = as_float32(task.x, first, count, buffer), .first = first, .count = count};
+    if (task.affine.scale != nullptr) {
+      expand(task, first, count, scale, offset);
+      chunk.scale = scale;
+      chunk.offset = offset;
+    }
     for (std::int64_t row = row_begin; row < row_end; ++row) {
-      const RowPhilox philox(task.key, task.start + static_cast<std::uint32_t>(row));
-      const std::int64_t offset = row * task.out.row_stride + first;
       switch (task.out.dtype) {
         case DType::float16:
-          fill(x, static_cast<detail::Float16*>(task.out.data) + offset, count, first, sigma,
-               philox);
+          fill_row<detail::Float16>(task, chunk, row, sigma);
           break;
         case DType::bfloat16:
-          fill(x, static_cast<detail::BFloat16*>(task.out.data) + offset, count, first, sigma,
-               philox);
+          fill_row<detail::BFloat16>(task, chunk, row, sigma);
           break;
         default:
-          fill(x, static_cast<float*>(task.out.data) + offset, count, first, sigma, philox);
+          fill_row<float>(task, chunk, row, sigma);
           break;
       }
     }

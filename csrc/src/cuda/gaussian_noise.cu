@@ -42,10 +42,11 @@ struct alignas(16) Pack {
 };
 
 /// Thread (column c, sample group g) writes elements [c * size, (c + 1) * size) of its samples.
-template <class Out>
+template <class Out, bool kAffine>
 __global__ void __launch_bounds__(kThreads)
     gaussian_noise_kernel(ConstVectorView x, Out* __restrict__ out, std::int64_t rows,
-                          std::int64_t row_stride, float sigma, NoiseKey key, std::uint32_t start) {
+                          std::int64_t row_stride, float sigma, NoiseKey key, std::uint32_t start,
+                          ChannelAffine affine, std::int64_t channel_size) {
   constexpr int kPack = Pack<Out>::size;
   const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   const std::int64_t e = column * kPack;
@@ -54,6 +55,20 @@ __global__ void __launch_bounds__(kThreads)
   float value[kPack];
 #pragma unroll
   for (int k = 0; k < kPack; ++k) value[k] = k < count ? load(x, e + k) : 0.0f;
+  float scale[kPack], offset[kPack];  // registers, and none without an affine
+  if constexpr (kAffine) {
+    std::int64_t channel = e / channel_size;
+    std::int64_t next = (channel + 1) * channel_size;
+#pragma unroll
+    for (int k = 0; k < kPack; ++k) {
+      if (e + k == next) {
+        ++channel;
+        next += channel_size;
+      }
+      scale[k] = k < count ? affine.scale[channel] : 0.0f;
+      offset[k] = k < count ? affine.offset[channel] : 0.0f;
+    }
+  }
 
   const std::int64_t groups = (rows + kSamples - 1) / kSamples;
   for (std::int64_t group = blockIdx.y; group < groups; group += gridDim.y) {
@@ -67,7 +82,10 @@ __global__ void __launch_bounds__(kThreads)
                                   start + static_cast<std::uint32_t>(row), key.image, key.stream);
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
-          convert(__fmaf_rn(sigma, z.z[k], value[4 * b + k]), pack.v[4 * b + k]);
+          const int i = 4 * b + k;
+          float noisy = __fmaf_rn(sigma, z.z[k], value[i]);
+          if constexpr (kAffine) noisy = __fmaf_rn(noisy, scale[i], offset[i]);
+          convert(noisy, pack.v[i]);
         }
       }
       Out* target = out + row * row_stride + e;
@@ -91,9 +109,11 @@ void launch(const detail::GaussianNoiseTask& task, const Exec& exec) {
   const dim3 grid(
       static_cast<unsigned>((task.out.cols + kElementsPerBlock - 1) / kElementsPerBlock),
       static_cast<unsigned>(std::min(groups, kMaxGridY)));
-  gaussian_noise_kernel<Out><<<grid, kThreads, 0, stream_of(exec)>>>(
+  const auto kernel = task.affine.scale == nullptr ? gaussian_noise_kernel<Out, false>
+                                                   : gaussian_noise_kernel<Out, true>;
+  kernel<<<grid, kThreads, 0, stream_of(exec)>>>(
       task.x, static_cast<Out*>(task.out.data), task.out.rows, task.out.row_stride, task.sigma,
-      task.key, task.start);
+      task.key, task.start, task.affine, task.channel_size);
   check(cudaGetLastError(), "gaussian_noise", "kernel launch");
 }
 

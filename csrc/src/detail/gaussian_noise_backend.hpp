@@ -16,6 +16,8 @@ struct GaussianNoiseTask {
   float sigma;
   NoiseKey key;
   std::uint32_t start;
+  ChannelAffine affine;
+  std::int64_t channel_size;  ///< elements of a channel
 };
 
 }  // namespace detail

@@ -5,6 +5,9 @@ the noise kernel fill it, and hands it back for logits::
 
     x ── prepare ──► noise kernel ──► empty() buffer ──► [denoiser] ─► (b - mean) / std ─► logits
 
+Without a denoiser the noise kernel normalises too, while the values are in registers: the loop
+gives it the classifier's `mean` and `std`, and asks for ``logits(batch, normalized=True)``.
+
 `as_classifier` makes one from a torch module, an ONNX file or session, a TorchScript or
 ExportedProgram file, or any callable on a NumPy batch.  torch lives in `torch_model.py` and
 onnxruntime in `onnx_model.py`: neither is imported before a model of its kind turns up.
@@ -21,6 +24,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from tamis import _arrays
 from tamis.smoothing.models import (
     Array,
     CallableModel,
@@ -28,7 +32,6 @@ from tamis.smoothing.models import (
     PerformanceWarning,
     checked_logits,
     concatenate,
-    is_tensor,
     may_share_memory,
 )
 
@@ -47,6 +50,10 @@ class Classifier(Protocol):
 
     num_classes: int | None
     """Number of logits where the model itself says so (an ONNX output shape), else None."""
+    mean: npt.NDArray[np.float64] | None
+    std: npt.NDArray[np.float64] | None
+    """The first step of `logits` is ``(batch - mean) / std``, which the noise kernel can do in its
+    place: arrays of shape () or (channels,).  Both None where that is not the first step."""
 
     def prepare(self, x: Any) -> Array:
         """Image(s) of the user as the noise kernel reads them: float32, C-contiguous, detached.
@@ -57,8 +64,10 @@ class Classifier(Protocol):
     def empty(self, shape: tuple[int, ...]) -> Array:
         """Return an uninitialised buffer for noisy images, of the model's device and dtype."""
 
-    def logits(self, batch: Array) -> Array:
+    def logits(self, batch: Array, *, normalized: bool = False) -> Array:
         """Classify noisy images ``(B, ...)``; ``batch`` is scratch and may be overwritten.
+
+        ``normalized`` says that ``(batch - mean) / std`` has been done already.
 
         Returns ``(B, C)`` logits of a floating dtype, C-contiguous, NumPy or torch.
         """
@@ -94,7 +103,8 @@ def as_classifier(
           Its argument is reused for the next batch: it may overwrite it and must not keep it.
     mean, std
         Numbers, or one number a channel (axis 1), in input units: the model sees
-        ``(noisy - mean) / std``, computed in its own dtype.  Noise is added before, so sigma is in
+        ``(noisy - mean) / std``, in certification from the noise kernel (float32, rounded to the
+        model's dtype once), else computed in its own dtype.  Noise is added before, so sigma is in
         input units.  A sequence of one number is that number.
     denoiser
         Model of any of these kinds, from a noisy batch to a clean batch of the same shape, in input
@@ -204,17 +214,8 @@ class _Normalisation:
     """``(batch - mean) / std`` with constants along axis 1, in the dtype of the batch."""
 
     def __init__(self, mean: Any, std: Any) -> None:
-        self._mean = _constants("mean", 0.0 if mean is None else mean)
-        self._std = _constants("std", 1.0 if std is None else std)
-        if (self._std <= 0).any():
-            raise ValueError(f"std: expected numbers > 0, got {self._std.tolist()}")
-        sizes = {c.size for c in (self._mean, self._std) if c.ndim}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"std: expected as many numbers as mean has ({self._mean.size}), "
-                f"got {self._std.size}"
-            )
-        self._channels = sizes.pop() if sizes else None
+        self.mean, self.std = _arrays.normalisation(mean, std)
+        self._channels = max((c.size for c in (self.mean, self.std) if c.ndim), default=None)
         self._cache: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 
     def apply(self, batch: Any, *, in_place: bool) -> Array:
@@ -241,39 +242,16 @@ class _Normalisation:
         key = (batch.dtype, getattr(batch, "device", None), batch.ndim)
         if key not in self._cache:
             shape = (-1,) + (1,) * (batch.ndim - 2)
-            mean, std = (c.reshape(shape) if c.ndim else c for c in (self._mean, self._std))
+            mean, std = (c.reshape(shape) if c.ndim else c for c in (self.mean, self.std))
             pair: tuple[Any, Any] = (mean, std)
             if isinstance(batch, np.ndarray):
                 pair = (mean.astype(batch.dtype), std.astype(batch.dtype))
             else:
                 pair = (batch.new_tensor(mean), batch.new_tensor(std))
             if not bool((pair[1] > 0).all()):
-                raise ValueError(f"std: expected numbers > 0 in {batch.dtype}, got {self._std}")
+                raise ValueError(f"std: expected numbers > 0 in {batch.dtype}, got {self.std}")
             self._cache[key] = pair
         return self._cache[key]
-
-
-def _constants(name: str, value: Any) -> npt.NDArray[np.float64]:
-    """Validate mean or std: a number, or a vector of one number a channel."""
-    if is_tensor(value):
-        value = value.detach().cpu().double().numpy()
-    try:
-        constants = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name}: expected a number or one number a channel, got {value!r}"
-        ) from error
-    if constants.size == 1:
-        constants = constants.reshape(())
-    elif constants.size != max(constants.shape, default=1):
-        raise ValueError(
-            f"{name}: expected a number or one number a channel, got shape {constants.shape}"
-        )
-    else:  # (C, 1, 1), as normalisation layers keep it
-        constants = constants.reshape(-1)
-    if not constants.size or not np.isfinite(constants).all():
-        raise ValueError(f"{name}: expected finite numbers, got {constants.tolist()}")
-    return constants
 
 
 class _Pipeline:
@@ -292,6 +270,9 @@ class _Pipeline:
         self._normalise = normalise
         self._batch_limit = batch_limit
         self.num_classes = model.num_classes
+        first = normalise if denoiser is None else None
+        self.mean = None if first is None else first.mean
+        self.std = None if first is None else first.std
 
     def prepare(self, x: Any) -> Array:
         return self._first.prepare(x)
@@ -299,14 +280,21 @@ class _Pipeline:
     def empty(self, shape: tuple[int, ...]) -> Array:
         return self._first.empty(shape)
 
-    def logits(self, batch: Array) -> Array:
+    def logits(self, batch: Array, *, normalized: bool = False) -> Array:
+        if normalized and self.mean is None:
+            raise ValueError(
+                "normalized: expected False, got True: no mean and std, or a denoiser before them"
+            )
         if len(batch) == 0:
             raise ValueError("batch: expected at least one image, got none")
         size = self._batch_limit or len(batch)
-        parts = [self._logits(batch[start : start + size]) for start in range(0, len(batch), size)]
+        parts = [
+            self._logits(batch[start : start + size], normalized)
+            for start in range(0, len(batch), size)
+        ]
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
-    def _logits(self, batch: Array) -> Array:
+    def _logits(self, batch: Array, normalized: bool) -> Array:
         mine = True  # is `batch` the caller's scratch or a copy of ours, free to be overwritten?
         if self._denoiser is not None:
             clean = self._denoiser.forward(self._denoiser.accept(batch))
@@ -319,7 +307,7 @@ class _Pipeline:
             mine = not may_share_memory(batch, clean)  # a denoiser may keep what it returns
         else:
             batch = self._model.accept(batch)
-        if self._normalise is not None:
+        if self._normalise is not None and not normalized:
             batch = self._normalise.apply(batch, in_place=mine)
         return checked_logits(self._model.forward(batch), self._model.name)
 

@@ -1,7 +1,8 @@
 """The Monte Carlo loop: images in, class counts out, full batches in between.
 
-The path of a batch: pixels -> ``ops.gaussian_noise`` into one reused buffer -> the classifier ->
-``ops.vote_counts`` -> counts per image and stream.
+The path of a batch: pixels -> ``ops.gaussian_noise`` into one reused buffer, normalised on the way
+where nothing stands between the two -> the classifier -> ``ops.vote_counts`` -> counts per image
+and stream.
 """
 
 from __future__ import annotations
@@ -148,6 +149,7 @@ class VoteSampler:
     def _evaluate(self, batch: Any, segments: list[_Segment]) -> None:
         """Fill the batch with noisy copies, classify it, add the votes to the images' counts."""
         began = perf_counter()
+        mean, std = self.classifier.mean, self.classifier.std
         for part in segments:
             ops.gaussian_noise(
                 part.job.pixels,
@@ -158,9 +160,11 @@ class VoteSampler:
                 stream=int(part.stream),
                 start=part.start,
                 out=batch[part.row : part.row + part.rows],
+                mean=mean,
+                std=std,
                 num_threads=self.num_threads,
             )
-        logits = self.classifier.logits(batch)
+        logits = self.classifier.logits(batch, normalized=mean is not None or std is not None)
         shape = tuple(logits.shape)
         if shape != (len(batch), self.num_classes):
             raise ValueError(
