@@ -1,6 +1,7 @@
 """What a certificate costs beyond the classifier's own forward passes.
 
-    python bench/certify.py [--quick] [--json] [--threads T] [--model FILE.onnx]
+    python bench/certify.py [--quick] [--json] [--rounds R] [--cpu-time] [--threads T]
+                            [--batch B] [--model FILE.onnx]
 
 In one process and on the same session, batch by batch in turn:
 
@@ -24,12 +25,12 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import quantiles
-from time import perf_counter, thread_time
 from typing import Any
 
 import numpy as np
 
+import _timing
+import peers
 import tamis
 from tamis.smoothing import Smooth, Stream, as_classifier, image_id
 
@@ -37,7 +38,6 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 SIGMA = 0.12
 SHAPE = (3, 32, 32)
 TARGET = 0.03  # of the forward pass, at batch 1000
-clock = perf_counter  # --cpu-time: that of this thread, for busy machines
 
 
 def data_dir() -> Path:
@@ -101,7 +101,9 @@ def check(session: Any, x: Any, threads: int) -> None:
             sys.exit(f"wrong result, not timed: {counts} votes expected {votes}")
 
 
-def measure(session: Any, x: Any, batch: int, rounds: int, threads: int) -> dict[str, list[float]]:
+def measure(
+    session: Any, x: Any, batch: int, rounds: int, threads: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Seconds of each batch of each loop, in turn; the first round warms up and is dropped."""
     forward = as_classifier(session)
     normal = np.random.default_rng(0).standard_normal((batch, *SHAPE)).astype(np.float32)
@@ -140,7 +142,9 @@ def measure(session: Any, x: Any, batch: int, rounds: int, threads: int) -> dict
     return {name: values[1:] for name, values in times.items()}
 
 
-def parts(x: Any, batch: int, rounds: int, threads: int) -> dict[str, list[float]]:
+def parts(
+    x: Any, batch: int, rounds: int, threads: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Seconds of what tamis adds to a forward pass, piece by piece."""
     buffer = np.empty((batch, *SHAPE), np.float32)
     logits = np.random.default_rng(0).standard_normal((batch, 10)).astype(np.float32)
@@ -162,62 +166,47 @@ def parts(x: Any, batch: int, rounds: int, threads: int) -> dict[str, list[float
     return {name: values[1:] for name, values in times.items()}
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    low, middle, high = quantiles(values, n=4, method="inclusive")
-    return {"median": middle, "quartile_1": low, "quartile_3": high}
-
-
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few batches only")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _timing.use_full_speed_blas()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    _timing.add_arguments(parser)
     parser.add_argument("--batch", type=int, default=1000)
-    parser.add_argument("--rounds", type=int, help="batches of each kind (default: 60, quick: 10)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--model", type=Path, default=data_dir() / "models/cifar10_resnet4b.onnx")
-    parser.add_argument(
-        "--cpu-time",
-        action="store_true",
-        help="time by the CPU time of one thread, where other work shares the machine",
-    )
     args = parser.parse_args()
+    clock = _timing.clock_for(args)
     if args.cpu_time:
-        global clock
-        args.threads, clock = 1, thread_time
+        args.threads = 1
     if not args.model.is_file():
         sys.exit(f"{args.model} is missing: give --model, or TAMIS_DATA_DIR")
     rounds = args.rounds or (10 if args.quick else 60)
-    try:
-        import torch
-
-        torch.set_num_threads(args.threads)
-    except ImportError:
-        pass
+    facts = _timing.machine()
+    peers.set_threads(args.threads)
     session = open_session(args.model, args.threads)
     x = np.random.default_rng(1).random(SHAPE).astype(np.float32)
     check(session, x, args.threads)
-    times = measure(session, x, args.batch, rounds, args.threads)
+    times = measure(session, x, args.batch, rounds, args.threads, clock)
     extra = {
         base: {
-            name: spread([t / f - 1.0 for t, f in zip(times[name], times[base], strict=True)])
+            name: _timing.spread([ratio - 1.0 for ratio in _timing.ratios(times, name, base)])
             for name in times
             if name not in {"forward", "model"}
         }
         for base in ("forward", "model")
     }
-    pieces = parts(x, args.batch, rounds, args.threads)
+    pieces = parts(x, args.batch, rounds, args.threads, clock)
     result = {
         "benchmark": "certify",
         "model": args.model.name,
         "batch": args.batch,
         "threads": args.threads,
         "rounds": rounds,
-        "clock": "CPU time" if args.cpu_time else "wall time",
-        "isa": tamis.info()["isa"],
-        "seconds_per_batch": {name: spread(values) for name, values in times.items()},
+        "clock": _timing.clock_name(args),
+        "machine": facts,
+        "seconds_per_batch": {name: _timing.spread(values) for name, values in times.items()},
         "beyond_forward": extra["forward"],
         "beyond_model": extra["model"],
-        "seconds_of_parts": {name: spread(values) for name, values in pieces.items()},
+        "seconds_of_parts": {name: _timing.spread(values) for name, values in pieces.items()},
         "target": TARGET,
         "target_met": extra["forward"]["tamis"]["median"] <= TARGET,
     }
@@ -225,8 +214,9 @@ def main() -> int:
         print(json.dumps(result, indent=2))
         return 0
     print(
-        f"{args.model.name}, batch {args.batch}, {args.threads} threads, {rounds} batches of each, "
-        f"{result['isa']}, {result['clock']}; median (quartiles)\n"
+        f"{_timing.describe(facts)}\n\n{args.model.name}, batch {args.batch}, "
+        f"{args.threads} threads, {rounds} batches of each\n"
+        f"{result['clock']}, median (quartiles)\n"
     )
 
     def line(name: str, seconds: dict[str, float]) -> None:
@@ -234,7 +224,7 @@ def main() -> int:
         print(f"  {name:<14}{1e3 * seconds['median']:9.3f} ms ({low:.3f} to {high:.3f})")
 
     for name, values in times.items():
-        line(name, spread(values))
+        line(name, _timing.spread(values))
     for base, beyond in extra.items():
         print(f"\nbeyond {base}:")
         for name, share in beyond.items():
@@ -242,7 +232,7 @@ def main() -> int:
             print(f"  {name:<14}{100 * share['median']:+9.2f}%   ({ends})")
     print("\nwhat tamis adds, piece by piece:")
     for name, values in pieces.items():
-        line(name, spread(values))
+        line(name, _timing.spread(values))
     verdict = "met" if result["target_met"] else "NOT met"
     print(f"\ntarget, at most {100 * TARGET:.0f}% beyond forward: {verdict}", end="")
     usual = extra["forward"].get("usual loop")

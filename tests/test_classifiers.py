@@ -200,8 +200,8 @@ def test_batch_limit(limit: int) -> None:
         ({"mean": "grey"}, TypeError, "^mean: expected a number"),
         ({"mean": np.zeros((2, 2))}, ValueError, r"^mean: .*got shape \(2, 2\)"),
         ({"batch_limit": 0}, ValueError, "^batch_limit: expected an integer >= 1"),
-        ({"batch_limit": 2.5}, ValueError, "^batch_limit: expected an integer >= 1"),
-        ({"batch_limit": True}, ValueError, "^batch_limit: expected an integer >= 1"),
+        ({"batch_limit": 2.5}, TypeError, "^batch_limit: expected an integer, got float"),
+        ({"batch_limit": True}, TypeError, "^batch_limit: expected an integer, got bool"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -306,8 +306,11 @@ def test_prepare(kind: str) -> None:
 )
 def test_prepare_refuses_what_is_no_float_image(kind: str, x: Any) -> None:
     model = small_network() if kind == "torch" else (lambda b: b)
-    with pytest.raises(ValueError, match=r"^x: expected images as floating-point numbers"):
+    with pytest.raises(TypeError, match=r"^x: expected images as floating-point numbers") as caught:
         as_classifier(model).prepare(x)
+    assert ("divide by 255" in str(caught.value)) == str(caught.value).partition(";")[0].endswith(
+        "uint8"
+    )
 
 
 # --- the rest -------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_published_row_of_the_slides(data_dir: Path, capsys: pytest.CaptureFixtu
     logs = [
         str(path) for path in sorted((data_dir / "certify_logs/original500/cohen").glob("*.tsv"))
     ]
-    out, err = run(capsys, *logs, "--envelope", "--radii", *RADII[1:])
+    out, err = run(capsys, *logs, "--radii", *RADII[1:])
     rows = tables(out)["Certified accuracy, %"]
     assert rows["envelope"] == [
         "60.0",
@@ -142,9 +142,7 @@ def test_csv_is_unrounded_and_complete(tmp_path: Path, capsys: pytest.CaptureFix
     """Oracle: tamis.analysis, equal to the last bit after reading the csv back."""
     paths = [plain_log(tmp_path / f"{k}.tsv", 33, k) for k in range(2)]
     paths.append(full_log(tmp_path / "full,quoted.tsv"))
-    out, _ = run(
-        capsys, *paths, "--format", "csv", "--envelope", "--radii", "0:1:0.1", "--rho", ".05"
-    )
+    out, _ = run(capsys, *paths, "--format", "csv", "--radii", "0:1:0.1", "--rho", ".05")
     rows = list(csv.DictReader(io.StringIO(out)))
     radii = [float(f"0.{k}") for k in range(10)] + [1.0]
     assert len(rows) == 4 * len(radii)
@@ -176,7 +174,7 @@ def test_markdown_and_latex_hold_the_same_cells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [plain_log(tmp_path / f"a_b|c&{k}.tsv", 33, k) for k in range(3)]
-    arguments = [*paths, "--radii", "0:2.4:0.1", "--envelope"]
+    arguments = [*paths, "--radii", "0:2.4:0.1"]
     plain, _ = run(capsys, *arguments)
     markdown, _ = run(capsys, *arguments, "--format", "md")
     latex, _ = run(capsys, *arguments, "--format", "latex")
@@ -205,7 +203,7 @@ def test_markdown_and_latex_hold_the_same_cells(
 def test_everything_fits_80_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     name = "PGD_10steps_multiNoiseSamples__{}-multitrain__eps_512__noise_0.50__sigma_0.50.tsv"
     paths = [plain_log(tmp_path / name.format(k), 33, k) for k in range(30)]
-    out, _ = run(capsys, *paths, "--radii", "0:3:0.05", "--sigma", "0.5", "--envelope")
+    out, _ = run(capsys, *paths, "--radii", "0:3:0.05", "--sigma", "0.5")
     # A path has no spaces to break at, but the temporary folder may be long in itself.
     assert max(map(len, out.replace(str(tmp_path), "T").split("\n"))) <= 80
     rows = tables(out)["Certified accuracy, %"]
@@ -241,13 +239,13 @@ def test_rich_adds_style_and_nothing_else(
 ) -> None:
     pytest.importorskip("rich")
     paths = [plain_log(tmp_path / f"[red]{k}[/red].tsv", 33, k) for k in range(2)]
-    piped, _ = run(capsys, *paths, "--envelope")
+    piped, _ = run(capsys, *paths)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("TERM", "xterm-256color")
     for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    out, _ = run(capsys, *paths, "--envelope")
+    out, _ = run(capsys, *paths)
     assert "\x1b[1menvelope" in out
     assert re.sub(r"\x1b\[[0-9;]*m", "", out) == piped
 
@@ -265,6 +263,19 @@ def test_rich_adds_style_and_nothing_else(
 )
 def test_short_names(names: list[str], short: list[str]) -> None:
     assert analyze.short_names(names, 17) == short
+
+
+def test_envelope_is_shown_for_two_logs_unless_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [plain_log(tmp_path / f"{k}.tsv", 33, k) for k in range(2)]
+    for chosen, option, shown in (
+        (paths, [], True),
+        (paths, ["--no-envelope"], False),
+        (paths[:1], [], False),
+    ):
+        rows = tables(run(capsys, *chosen, *option)[0])["Certified accuracy, %"]
+        assert ("envelope" in rows) == ("attained by" in rows) == shown
 
 
 def test_same_file_name_in_two_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -341,13 +352,18 @@ def test_notes_name_the_logs_they_are_about(
     assert notes(full, bare).startswith("alpha is not recorded in B: the lower bound assumes")
     assert "sigma is not recorded in B: give --sigma" in notes(full, bare)
     assert notes(bare, bare).startswith("alpha is not recorded in any log")
-    told = notes(full, bare, "--alpha", "0.05", "--sigma", "0.5")
+    told = notes(full, bare, "--alpha", "0.05", "--sigma", "0.5", "--no-envelope")
     assert told == (
         "alpha is recorded in A: --alpha was not used there. "
         "p_lower of B is Phi(radius / sigma), as exact as the radii are."
     )
-    assert "The envelope picks the best log" in notes(bare, bare, "--envelope")
-    assert "The envelope" not in notes(bare, "--envelope")
+    told = notes(full, bare, "--sigma", "0.75", "0.5", "--no-envelope")
+    assert "sigma is recorded in A, and another one than --sigma: --sigma was not used" in told
+    assert "sigma is recorded in the log, and" in notes(full, "--sigma", "0.75")
+    assert "sigma is recorded" not in notes(full, bare, "--sigma", "0.5")
+    assert "The envelope picks the best log" in notes(bare, bare)
+    assert "The envelope" not in notes(bare, bare, "--no-envelope")
+    assert "The envelope" not in notes(bare)
 
 
 def test_alpha_rho_and_bound_reach_the_lower_bound(
@@ -367,7 +383,7 @@ def test_logs_of_different_images_are_warned_about(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = [plain_log(tmp_path / f"{k}.tsv", 9, 0, step=k) for k in (1, 2)]
-    out, err = run(capsys, *paths, "--envelope")
+    out, err = run(capsys, *paths)
     assert err == (
         "tamis: warning: the logs differ in the images they cover and do not compare "
         "(9 images (idx 0 to 8, all): A; 9 images (idx 0 to 16, every 2nd): B)\n"
@@ -447,7 +463,7 @@ def test_help_is_readable(
     assert max(map(len, out.split("\n"))) <= 80
     for option in [
         "--radii",
-        "--envelope",
+        "--no-envelope",
         "--format",
         "--plot",
         "--alpha",
@@ -467,7 +483,7 @@ def test_plots_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     paths = [plain_log(tmp_path / f"{k}.tsv", 33, k) for k in range(2)]
     curves, histogram = tmp_path / "curves.png", tmp_path / "p.pdf"
     arguments = ("--plot", str(curves), "--plot-p-lower", str(histogram))
-    out, err = run(capsys, *paths, "--sigma", "0.5", "--envelope", *arguments)
+    out, err = run(capsys, *paths, "--sigma", "0.5", *arguments)
     assert curves.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert histogram.read_bytes().startswith(b"%PDF-")
     assert err == f"wrote {curves}\nwrote {histogram}\n"

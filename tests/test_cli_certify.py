@@ -227,6 +227,24 @@ def test_more_images_may_be_asked_for_later(
     assert "12 images (idx 0 to 11, all)" in capsys.readouterr().out
 
 
+def test_a_summary_of_fewer_images_than_the_log_holds(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the summary of a fresh log of that many images, its last line aside."""
+    long, short = tmp_path / "long.tsv", tmp_path / "short.tsv"
+    assert main([*command, "--quiet", "--max", "2", "--out", str(long)]) == 0
+    before = long.read_bytes()
+    told = []
+    for out in (short, short, long):
+        capsys.readouterr()
+        assert main([*command, "--quiet", "--max", "1", "--out", str(out)]) == 0
+        told.append(capsys.readouterr().out.splitlines())
+    assert told[2][:-1] == told[1][:-1]
+    assert told[1][-1] == f"log: {short}"
+    assert told[2][-1] == f"log: {long} (it holds 2 images, the summary is of the first 1)"
+    assert long.read_bytes() == before
+
+
 def test_goes_on_from_every_kind_of_cut(command: list[str], tmp_path: Path) -> None:
     """Cut after any byte (here a spread of them, and the ends of lines), the log completes."""
     complete = complete_log(command, tmp_path)
@@ -397,7 +415,12 @@ def broken_data(folder: Path) -> list[str]:
         (wrong_shape, 1, "cannot classify an image of shape 1x5x8"),
         (wrong_labels, 1, "tells 4 classes apart (0 to 3), but the labels of "),
         (["--mean", "0.1", "0.2"], 1, "mean, std: expected one number a channel"),
-        (["--std", "0"], 1, "std: expected numbers > 0"),
+        (["--std", "0"], 2, "--std expects numbers > 0, got 0"),
+        (["--std", "0.5", "inf"], 2, "--std expects numbers > 0, got inf"),
+        (["--mean", "nan"], 2, "--mean expects finite numbers, got nan"),
+        (["--n", str(2**32 + 1)], 2, "--n expects at most 4294967296, got 4294967297"),
+        (["--n0", str(2**32 + 1)], 2, "--n0 expects at most 4294967296"),
+        (["--sigma", "1e-40"], 2, "--sigma expects a number from 1.2e-38 to 3.4e38"),
         (["--out", "no/such/folder/log.tsv"], 1, "No such file or directory"),
         (["--sigma", "0"], 2, "--sigma expects a positive number, got 0"),
         (["--sigma", "nan"], 2, "--sigma expects a positive number, got nan"),
@@ -569,7 +592,7 @@ def test_version_both_ways() -> None:
 def test_certify_help_explains_units(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["certify", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    for word in ("input units", "abstain", "example", "exit status", "default: 100000"):
+    for word in ("input units", "abstain", "example", "exit status", "default: 100000", "p_upper"):
         assert word in text
 
 
@@ -580,6 +603,9 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     facts = tamis.info()
     assert facts["version"] in text
     assert f"{facts['isa']} in use" in text
+    assert f"status: {facts['cuda']['status']}" in text
+    assert ("driver: found" in text) == facts["cuda"]["driver"]
+    assert all(f": {name}" in text for name in facts["cuda"]["devices"])
     assert main(["info", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["isas_built"] == facts["isas_built"]

@@ -488,6 +488,41 @@ def test_refuses_n_that_cannot_certify(alpha: float, bound: Any, least: int) -> 
     assert radius >= 0.0
 
 
+@pytest.mark.parametrize(
+    ("alpha", "bound", "error", "match"),
+    [
+        (0.001, "onesided", ValueError, "^bound: expected one of .*got 'onesided'"),
+        (0.001, "x", ValueError, "^bound: expected one of"),
+        (0, "one-sided", ValueError, "^alpha: expected a probability strictly between 0 and 1"),
+        (1.0, "two-sided", ValueError, "^alpha: expected a probability"),
+        (2, "one-sided", ValueError, "^alpha: expected a probability"),
+        (float("nan"), "one-sided", ValueError, "^alpha: expected a probability"),
+        ("0.1", "one-sided", TypeError, "^alpha: expected a number, got str"),
+    ],
+)
+def test_conclude_and_samples_needed_refuse(
+    alpha: Any, bound: Any, error: type[Exception], match: str
+) -> None:
+    with pytest.raises(error, match=match):
+        samples_needed(alpha, bound)
+    with pytest.raises(error, match=match):
+        conclude(0, np.array([9, 1]), sigma=1.0, alpha=alpha, bound=bound)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.12, 0.25, 0.7])
+def test_radius_is_not_overstated_where_float32_rounds_sigma(sigma: float) -> None:
+    """Oracle: certified_radius with the noise's own standard deviation, float32(sigma), and with
+    sigma: the radius is the smaller one. float32 rounds 0.1 up and 0.12 and 0.7 down."""
+    smooth = Smooth(linear(), 5, sigma)
+    got = smooth.certify_batch(images(9), 31, 1000, 0.1)
+    assert smooth.sigma == sigma
+    as_asked = tamis.certified_radius(got.p_lower, sigma)
+    as_drawn = tamis.certified_radius(got.p_lower, float(np.float32(sigma)))
+    np.testing.assert_array_equal(got.radius, np.minimum(as_asked, as_drawn))
+    np.testing.assert_allclose(got.radius, as_asked, rtol=1e-7, atol=0)
+    assert (got.radius > 0).any()
+
+
 def test_predict_refuses_n_that_cannot_answer() -> None:
     smooth = Smooth(lambda b: np.tile(np.float32([1, 0]), (len(b), 1)), 2, 0.5)
     with pytest.raises(ValueError, match="n: expected at least 11 samples"):
@@ -502,6 +537,8 @@ def test_predict_refuses_n_that_cannot_answer() -> None:
         ({"sigma": -0.5}, ValueError, "sigma: expected a positive"),
         ({"sigma": float("nan")}, ValueError, "sigma: expected a positive"),
         ({"sigma": float("inf")}, ValueError, "sigma: expected a positive"),
+        ({"sigma": 1e-40}, ValueError, "sigma: expected .* normal in float32"),
+        ({"sigma": 1e39}, ValueError, "sigma: expected .* normal in float32"),
         ({"sigma": "0.5"}, TypeError, "sigma: expected a number, got str"),
         ({"num_classes": 1}, ValueError, "num_classes: expected"),
         ({"num_classes": 5.0}, TypeError, "num_classes: expected an integer"),
@@ -509,6 +546,9 @@ def test_predict_refuses_n_that_cannot_answer() -> None:
         ({"seed": 2**64}, ValueError, "seed: expected"),
         ({"bound": "three-sided"}, ValueError, "bound: expected one of"),
         ({"input_range": (1, 0)}, ValueError, "input_range: expected"),
+        ({"input_range": 3}, TypeError, r"input_range: expected a pair \(low, high\) .*got 3"),
+        ({"input_range": (0, 1, 2)}, TypeError, "input_range: expected a pair"),
+        ({"input_range": (0, "1")}, TypeError, "input_range: expected a number, got str"),
         ({"num_threads": 0}, ValueError, "num_threads: expected"),
     ],
 )
@@ -542,8 +582,8 @@ def test_certify_refuses(change: dict[str, Any], error: type[Exception], match: 
 @pytest.mark.parametrize(
     ("bad", "error", "match"),
     [
-        (lambda x: (255 * x).astype(np.uint8), TypeError, "got uint8; divide by 255 first"),
-        (lambda x: (255 * x).astype(np.int64), TypeError, "floating-point values, got int64"),
+        (lambda x: (255 * x).astype(np.uint8), TypeError, "got uint8; divide by 255"),
+        (lambda x: (255 * x).astype(np.int64), TypeError, "floating-point numbers, .*got int64"),
         (lambda x: x > 0.5, TypeError, "got bool"),
         (lambda x: 255 * x, ValueError, r"expected values in \[0.0, 1.0\], got .*divide by 255"),
         (lambda x: x - 0.5, ValueError, r"expected values in \[0.0, 1.0\], got -0.4.* to 0.4"),

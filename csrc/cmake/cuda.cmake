@@ -1,8 +1,7 @@
 # Decides TAMIS_WITH_CUDA and defines tamis_link_cuda(target). AUTO never fails in silence: the
 # configure log and `tamis info` both say what was built and why.
 set(TAMIS_WITH_CUDA OFF)
-set(TAMIS_CUDA_ARCHITECTURES "75-real;80-real;86-real;90-real;100-real;100-virtual"
-    CACHE STRING "CUDA architectures")
+set(TAMIS_CUDA_ARCHITECTURES "" CACHE STRING "CUDA architectures; empty for all that nvcc knows")
 if(NOT TAMIS_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "TAMIS_CUDA must be AUTO, ON or OFF, got '${TAMIS_CUDA}'")
 endif()
@@ -11,13 +10,21 @@ if(NOT TAMIS_CUDA STREQUAL "OFF")
     message(FATAL_ERROR "CUDACXX names '$ENV{CUDACXX}', which does not exist. "
                         "Correct or unset it, or pass TAMIS_CUDA=OFF.")
   endif()
-  set(CMAKE_CUDA_ARCHITECTURES ${TAMIS_CUDA_ARCHITECTURES})
+  set(CMAKE_CUDA_ARCHITECTURES 75)  # for the compiler check; the targets have their own list
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
     set(TAMIS_WITH_CUDA ON)
+    if(NOT TAMIS_CUDA_ARCHITECTURES)
+      set(TAMIS_CUDA_ARCHITECTURES 75-real 80-real 86-real 90-real)
+      if(CMAKE_CUDA_COMPILER_VERSION VERSION_GREATER_EQUAL 12.8)
+        list(APPEND TAMIS_CUDA_ARCHITECTURES 100-real 100-virtual)
+      else()
+        list(APPEND TAMIS_CUDA_ARCHITECTURES 90-virtual)
+      endif()
+    endif()
     if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake 3.25 stops at C++17
       set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
       set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
@@ -37,11 +44,15 @@ function(tamis_link_cuda target)
   set_target_properties(
     ${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static
                          CUDA_ARCHITECTURES "${TAMIS_CUDA_ARCHITECTURES}" CUDA_SEPARABLE_COMPILATION OFF)
-  # -fmad=false: only the explicit fma, as on the CPU. Spills are errors: a kernel that spills is
-  # a design mistake here. Inline device code of a static library needs no relocatable linking.
+  # -fmad=false: only the explicit fma, as on the CPU. A kernel that spills is a design mistake here,
+  # but no reason to break a user's install: warnings are errors for developers only.
   target_compile_options(
-    ${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false --Werror=all-warnings
-                      -Xptxas=-warn-spills -Xptxas=-Werror -Xcompiler=-Wall,-Wextra>)
+    ${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-fmad=false -Xptxas=-warn-spills
+                      -Xcompiler=-Wall,-Wextra>)
+  if(TAMIS_WERROR)
+    target_compile_options(
+      ${target} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:--Werror=all-warnings -Xptxas=-Werror>)
+  endif()
   list(JOIN TAMIS_CUDA_ARCHITECTURES " " architectures)
   target_compile_definitions(
     ${target} PRIVATE TAMIS_CUDA_TOOLKIT="${CMAKE_CUDA_COMPILER_VERSION}"

@@ -198,7 +198,10 @@ def certified_accuracy_lower_bound(
     Notes
     -----
     Certificates of different images use independent noise, so the number of false ones is
-    stochastically at most Binomial(m, alpha). A certificate is false as a whole (its radius is too
+    stochastically at most Binomial(m, alpha). The exception: identical images, and two images whose
+    hashes collide (2**-32 a pair, see ``tamis.smoothing.image_id``), share their noise; each keeps
+    its alpha, but their errors come together, and a log with many copies of one image falls outside
+    this bound. A certificate is false as a whole (its radius is too
     large or it is not), so with "binomial" the bound holds at **all radii at once**.
 
     "published" has no factor 2 under the root, which Bernstein's inequality asks for, and can fall

@@ -1,7 +1,9 @@
 """The thin typed functions: arguments are checked here, the work is done in native code.
 
 NumPy arrays in, NumPy arrays out; torch tensors in, torch tensors out on the same device and on
-torch's current CUDA stream. Nothing is copied on the way.
+torch's current CUDA stream. Nothing is copied on the way, unless a function says so.
+
+One file, past the usual 400 lines, because most of it is the documentation of the public functions.
 """
 
 from __future__ import annotations
@@ -253,7 +255,8 @@ def clopper_pearson(
     Parameters
     ----------
     successes, trials : int or array of int
-        ``0 <= successes <= trials``, ``trials >= 1``; broadcast against each other and ``alpha``.
+        ``0 <= successes <= trials``, ``1 <= trials <= 2**53``; broadcast against each other and
+        ``alpha``.
     alpha : float or array in (0, 1)
         Error probability of this one bound. A two-sided interval at level ``alpha`` is the lower
         and the upper bound at ``alpha / 2``.
@@ -264,13 +267,16 @@ def clopper_pearson(
     Returns
     -------
     float or float64 array
-        Relative error below 1e-12 for up to 1e9 trials. A scalar for scalar input; empty input
-        gives an empty array.
+        Relative error below 1e-12 for up to 1e9 trials and any ``alpha``. A float for scalar
+        input; empty input gives an empty array. A lower bound is always below 1. Where an upper
+        bound is close to 1, the lower bound of ``trials - successes`` gives 1 minus it accurately.
 
     Raises
     ------
-    TypeError, ValueError
-        Counts that are not integers, or anything out of range (the flat index is named).
+    TypeError
+        Counts that are not integers, or ``alpha`` that is not real; the argument is named.
+    ValueError
+        A value out of range (its flat index is named), or shapes that do not broadcast.
 
     Notes
     -----
@@ -280,7 +286,7 @@ def clopper_pearson(
     --------
     >>> import tamis
     >>> round(tamis.clopper_pearson(990, 1000, 0.001), 6)
-    0.976574
+    0.976036
     """
     k, n, level = _broadcast_counts(successes, trials, alpha)
     return _scalar_or_array(_core.clopper_pearson(k, n, level, _check_side(side)))
@@ -292,7 +298,7 @@ def confidence_sequence(
     """One-sided bound for a Bernoulli mean that holds at every sample size at once.
 
     Unlike `clopper_pearson`, it stays valid when one looks after every batch and stops whenever
-    the answer is good enough.
+    the answer is good enough; the best bound seen so far is valid too.
 
     Parameters
     ----------
@@ -304,10 +310,17 @@ def confidence_sequence(
     float or float64 array
         With probability at least ``1 - alpha`` the bound is right after every trial.
 
+    Raises
+    ------
+    TypeError, ValueError
+        As in `clopper_pearson`.
+
     Notes
     -----
-    A mixture martingale over constant bets; Robbins 1970, Howard et al. 2021, Waudby-Smith and
-    Ramdas 2024. The C++ header ``confidence.hpp`` gives the formula.
+    The lower bound is the mean ``p`` against which betting a uniformly mixed fraction of the wealth
+    on every success has multiplied it by ``1 / alpha``; a mixture martingale. Source: Robbins 1970;
+    Howard et al. 2021; Waudby-Smith and Ramdas 2024. The C++ header ``confidence.hpp`` gives the
+    formula.
 
     Examples
     --------
@@ -330,7 +343,12 @@ def binomial_test_half(successes: ArrayLike, trials: ArrayLike) -> Any:
     Returns
     -------
     float or float64 array
-        In (0, 1]; 1 for no trials. Relative error below 1e-12.
+        In [0, 1] (0 by underflow only); 1 for no trials. Relative error below 1e-12.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `clopper_pearson`.
 
     Notes
     -----
@@ -339,8 +357,8 @@ def binomial_test_half(successes: ArrayLike, trials: ArrayLike) -> Any:
     Examples
     --------
     >>> import tamis
-    >>> tamis.binomial_test_half(0, 10)
-    0.001953125
+    >>> round(tamis.binomial_test_half(2, 9), 6)
+    0.179688
     """
     k, n = np.broadcast_arrays(_as_counts(successes, "successes"), _as_counts(trials, "trials"))
     return _scalar_or_array(_core.binomial_test_half(_dense(k), _dense(n)))
@@ -364,6 +382,13 @@ def certified_radius(p_lower: ArrayLike, sigma: float, p_upper: ArrayLike | None
         ``sigma / 2 * (PhiInv(p_lower) - PhiInv(p_upper))``, in the units of ``sigma``; 0 where
         nothing is certified (``p_lower <= 1/2``, or ``p_lower <= p_upper``); inf for certainty.
 
+    Raises
+    ------
+    TypeError
+        An argument that is not real; it is named.
+    ValueError
+        A NaN or a value out of range (its flat index is named), or shapes that do not broadcast.
+
     Notes
     -----
     Source: Cohen, Rosenfeld and Kolter 2019, Theorem 1.
@@ -376,17 +401,27 @@ def certified_radius(p_lower: ArrayLike, sigma: float, p_upper: ArrayLike | None
     >>> tamis.certified_radius([0.4, 0.5], 0.5).tolist()
     [0.0, 0.0]
     """
-    lower = np.asarray(p_lower, dtype=np.float64)
+    scale = _as_reals(sigma, "sigma")
+    if scale.ndim:
+        raise TypeError(f"sigma: expected one number, got an array of shape {scale.shape}")
+    lower = _as_reals(p_lower, "p_lower")
     if p_upper is None:
-        return _scalar_or_array(_core.certified_radius(_dense(lower), float(sigma)))
-    lower, upper = np.broadcast_arrays(lower, np.asarray(p_upper, dtype=np.float64))
-    return _scalar_or_array(_core.certified_radius(_dense(lower), float(sigma), _dense(upper)))
+        return _scalar_or_array(_core.certified_radius(_dense(lower), scale.item()))
+    lower, upper = np.broadcast_arrays(lower, _as_reals(p_upper, "p_upper"))
+    return _scalar_or_array(_core.certified_radius(_dense(lower), scale.item(), _dense(upper)))
 
 
 def _check_side(side: str) -> str:
     if side not in ("lower", "upper"):
         raise ValueError(f"side: expected 'lower' or 'upper', got {side!r}")
     return side
+
+
+def _as_reals(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array.astype(np.float64, copy=False)
 
 
 def _as_counts(values: ArrayLike, name: str) -> NDArray[np.int64]:
@@ -404,9 +439,7 @@ def _broadcast_counts(
     successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     k, n, level = np.broadcast_arrays(
-        _as_counts(successes, "successes"),
-        _as_counts(trials, "trials"),
-        np.asarray(alpha, dtype=np.float64),
+        _as_counts(successes, "successes"), _as_counts(trials, "trials"), _as_reals(alpha, "alpha")
     )
     return _dense(k), _dense(n), _dense(level)
 

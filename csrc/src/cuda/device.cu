@@ -8,8 +8,10 @@ namespace {
 
 std::string describe(int index) {
   cudaDeviceProp device{};
-  if (cudaGetDeviceProperties(&device, index) != cudaSuccess) {
-    return detail::text(index, ": unreadable");
+  const cudaError_t status = cudaGetDeviceProperties(&device, index);
+  if (status != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());  // ours to clear: see cuda_info
+    return detail::text(index, ": ", cudaGetErrorName(status));
   }
   return detail::text(index, ": ", device.name, ", compute capability ", device.major, ".",
                       device.minor, ", ", device.totalGlobalMem >> 20, " MiB");

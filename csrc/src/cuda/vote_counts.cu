@@ -103,7 +103,10 @@ std::int64_t vote_counts(const ConstMatrixView& logits, std::int64_t* counts, co
   const cudaStream_t stream = stream_of(exec);
   const auto bytes = static_cast<std::size_t>(logits.cols) * sizeof(std::int64_t);
   check(cudaMemsetAsync(counts, 0, bytes, stream), op, "cudaMemsetAsync");
-  if (logits.rows == 0) return -1;
+  if (logits.rows == 0) {
+    check(cudaStreamSynchronize(stream), op, "cudaStreamSynchronize");
+    return -1;
+  }
   const NanFlag flag(stream);
   check(cudaMemsetAsync(flag.get(), 0xff, sizeof kNoNan, stream), op, "cudaMemsetAsync");
   auto* unsigned_counts = reinterpret_cast<unsigned long long*>(counts);

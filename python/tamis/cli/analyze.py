@@ -57,7 +57,7 @@ examples:
   tamis analyze run.tsv
   tamis analyze run.tsv --radii 0 0.25 0.5        radii one by one
   tamis analyze run.tsv --radii 0:2:0.1           or from 0 to 2 in steps of 0.1
-  tamis analyze a.tsv b.tsv --envelope --plot curves.png
+  tamis analyze a.tsv b.tsv --plot curves.png
   tamis analyze *.tsv.xz --format csv > numbers.csv
 
 exit status: 0 done, 1 a log could not be read or analysed, 2 wrong usage"""
@@ -118,7 +118,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         help="l2 radii in input units: numbers, or start:stop:step "
         "(default: about ten, from 0 to the largest certified one)",
     )
-    add("--envelope", action="store_true", help="add the best of the logs at each radius")
+    add(
+        "--no-envelope",
+        action="store_true",
+        help="leave out the best of the logs at each radius, which is shown for two or more logs",
+    )
     add(
         "--format",
         choices=("table", "md", "csv", "latex"),
@@ -357,7 +361,7 @@ def _report(args: argparse.Namespace, logs: list[CertificationLog]) -> _Report:
     ]
     envelope = None
     check_comparable(logs, letters)
-    if args.envelope:
+    if len(logs) > 1 and not args.no_envelope:
         with warnings.catch_warnings():  # said just above, by letter
             warnings.simplefilter("ignore", AnalysisWarning)
             envelope = upper_envelope(logs, radii)
@@ -379,6 +383,14 @@ def _report(args: argparse.Namespace, logs: list[CertificationLog]) -> _Report:
         notes.append(
             f"alpha is recorded in {named(unused, 'all logs')}: --alpha was not used there."
         )
+    other = [
+        given is not None and given != s.sigma for given, s in zip(sigmas, summaries, strict=True)
+    ]
+    if any(other):
+        notes.append(
+            f"sigma is recorded in {named(other, 'all logs')}, and another one than --sigma: "
+            "--sigma was not used there."
+        )
     unknown = [s.p_lower is None for s in summaries]
     if any(unknown):
         notes.append(f"sigma is not recorded in {named(unknown)}: give --sigma to see p_lower.")
@@ -386,7 +398,7 @@ def _report(args: argparse.Namespace, logs: list[CertificationLog]) -> _Report:
     if any(rebuilt):
         whose = named(rebuilt, "all logs")
         notes.append(f"p_lower of {whose} is Phi(radius / sigma), as exact as the radii are.")
-    if args.envelope and len(logs) > 1:
+    if envelope is not None:
         notes.append(
             "The envelope picks the best log at each radius on the images it is scored on, which "
             "flatters it; report a single model as well."
@@ -545,7 +557,8 @@ def _write_plots(args: argparse.Namespace, logs: list[CertificationLog], report:
 
     names = short_names([log.name for log in logs], 78)
     if args.plot is not None:
-        figure = plotting.plot_certified_accuracy(logs, labels=names, envelope=args.envelope)
+        best = report.envelope is not None
+        figure = plotting.plot_certified_accuracy(logs, labels=names, envelope=best)
         plotting.save_figure(figure, args.plot)
     if args.plot_p_lower is not None:
         known = [s.p_lower is not None for s in report.summaries]

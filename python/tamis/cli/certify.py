@@ -38,7 +38,9 @@ example, 20 images of a CIFAR-10 test set, every 500th:
 
 A run that was interrupted or killed goes on where it stopped when the same command is given again;
 --max may be raised, --batch and --num-threads may differ. A log of another configuration is
-refused and left as it is. The same seed gives the same log, the time column aside.
+refused and left as it is. The same seed gives the same log, the time column aside; but where a
+network rounds differently at different batch sizes, another --batch can change the last bits of
+its logits, and now and then a vote with them.
 
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage"""
 
@@ -115,7 +117,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         "--bound",
         choices=("one-sided", "two-sided"),
         default="one-sided",
-        help="bound the winning class alone (default), or the others too, with alpha split",
+        help="bound the winning class alone (default), or the others too, with alpha split. A "
+        "two-sided radius rests on p_upper too, which is not in the log",
     )
     add("--seed", type=int, default=0, help="noise seed, 0 to 2^64 - 1 (default: 0)")
     add = parser.add_argument_group("running").add_argument
@@ -156,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
                 )
             if rows and not args.quiet:
                 _say(f"going on with {args.out}, which holds {len(rows)} images")
+        held = len(rows)
+        rows = rows[: len(chosen)]  # --max may ask for fewer than the log holds
         resumed = len(rows)
         todo = chosen[resumed:]
         show = open_display(len(chosen), resumed, len(todo) * (args.n0 + args.n), quiet=args.quiet)
@@ -190,7 +195,7 @@ def run(args: argparse.Namespace) -> int:
             _say(_interrupted(args.out, done, len(chosen)))
             return 1
         seconds = perf_counter() - began
-    _print_summary(args, rows, len(todo), seconds)
+    _print_summary(args, rows, len(todo), seconds, max(held, len(rows)))
     return 0
 
 
@@ -200,8 +205,19 @@ def check_usage(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             option = name.replace("_", "-")
             raise UsageError(f"--{option} expects a number of at least 1, got {value}")
+    for name in ("n", "n0"):
+        value = getattr(args, name)
+        if value > 1 << 32:  # sample numbers are 32-bit counter words
+            raise UsageError(f"--{name} expects at most {1 << 32}, got {value}")
+    for name in ("mean", "std"):
+        for value in getattr(args, name) or ():
+            if not math.isfinite(value) or (name == "std" and value <= 0):
+                kind = "numbers > 0" if name == "std" else "finite numbers"
+                raise UsageError(f"--{name} expects {kind}, got {value:g}")
     if not 0 < args.sigma < math.inf:
         raise UsageError(f"--sigma expects a positive number, got {args.sigma:g}")
+    if not 1.2e-38 < args.sigma < 3.4e38:  # the noise is float32
+        raise UsageError(f"--sigma expects a number from 1.2e-38 to 3.4e38, got {args.sigma:g}")
     if not 0 < args.alpha < 1:
         raise UsageError(f"--alpha expects a number strictly between 0 and 1, got {args.alpha:g}")
     if not 0 <= args.seed < 1 << 64:
@@ -325,9 +341,12 @@ def _say(text: str) -> None:
 
 
 def _print_summary(
-    args: argparse.Namespace, rows: list[Row], certified: int, seconds: float
+    args: argparse.Namespace, rows: list[Row], certified: int, seconds: float, held: int
 ) -> None:
-    """Print the table of a finished run: to stdout, or to stderr where the rows went to stdout."""
+    """Print the table of a finished run: to stdout, or to stderr where the rows went to stdout.
+
+    `held` is the number of rows in the log, which may be more than were asked for.
+    """
     from tamis import ops
     from tamis.cli.progress import duration
     from tamis.cli.results import summary_lines
@@ -344,5 +363,6 @@ def _print_summary(
             f"{speed * (args.n0 + args.n):.3g} noisy copies/s"
         )
     if args.out is not None:
-        lines.append(f"log: {args.out}")
+        more = f" (it holds {held} images, the summary is of the first {len(rows)})"
+        lines.append(f"log: {args.out}{more if held > len(rows) else ''}")
     print("\n".join(lines), file=sys.stderr if args.out is None else sys.stdout)

@@ -72,11 +72,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _cuda(cuda: dict[str, Any]) -> list[tuple[str, str]]:
     if not cuda["built"]:
-        return [("CUDA", "not built in")]
-    lines = [("CUDA", f"built with toolkit {cuda['toolkit']} for {cuda['architectures']}")]
-    if not cuda["devices"]:
-        return [*lines, ("", cuda["status"] or "no device")]
-    return lines + [("", f"device {i}: {name}") for i, name in enumerate(cuda["devices"])]
+        return [("CUDA", "not built in"), ("", f"status: {cuda['status']}")]
+    return [
+        ("CUDA", f"built with toolkit {cuda['toolkit']} for {cuda['architectures']}"),
+        ("", f"status: {cuda['status']}"),
+        ("", f"driver: {'found' if cuda['driver'] else 'none found'}"),
+        *(("", f"device {i}: {name}") for i, name in enumerate(cuda["devices"])),
+    ]
 
 
 def _version(package: str) -> str | None:

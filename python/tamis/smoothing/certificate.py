@@ -9,13 +9,35 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis import ops
+from tamis import _arrays, ops
 from tamis.smoothing.logs import ABSTAIN
 
-__all__ = ["Bound", "Certificate", "Certificates", "Conclusion", "conclude", "samples_needed"]
+__all__ = [
+    "Bound",
+    "Certificate",
+    "Certificates",
+    "Conclusion",
+    "check_bound",
+    "check_level",
+    "conclude",
+    "samples_needed",
+]
 
 Bound = Literal["one-sided", "two-sided"]
-BOUNDS: Final = ("one-sided", "two-sided")
+_BOUNDS: Final = ("one-sided", "two-sided")
+
+
+def check_bound(bound: Bound) -> Bound:
+    """`bound`; ValueError unless it is one of the two."""
+    if bound not in _BOUNDS:
+        raise ValueError(f"bound: expected one of {_BOUNDS}, got {bound!r}")
+    return bound
+
+
+def check_level(alpha: float) -> None:
+    """TypeError or ValueError unless `alpha` is a probability strictly between 0 and 1."""
+    if not 0.0 < _arrays.check_real(alpha, "alpha") < 1.0:
+        raise ValueError(f"alpha: expected a probability strictly between 0 and 1, got {alpha}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,12 +166,20 @@ def conclude(
     Conclusion
         (prediction, radius, p_lower, p_upper).
 
+    Raises
+    ------
+    TypeError, ValueError
+        For a `bound` or an `alpha` that is none, and what the functions of ``tamis`` behind it
+        refuse.
+
     Notes
     -----
     Source: [Cohen19] Theorem 1 and Section 3.2.2 (Certify). Which bound is larger depends on the
     image: the one-sided one when the second class holds most of the rest, the two-sided one when
     the rest is spread over many classes; only the latter can certify below p_lower = 1/2.
     """
+    check_bound(bound)
+    check_level(alpha)
     n = int(counts.sum())
     votes = int(counts[top_class])
     if bound == "one-sided":
@@ -188,5 +218,12 @@ def samples_needed(alpha: float, bound: Bound = "one-sided") -> int:
     -------
     int
         At least 1.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a `bound` or an `alpha` that is none.
     """
+    check_bound(bound)
+    check_level(alpha)
     return max(1, math.ceil(-math.log2(alpha if bound == "one-sided" else alpha / 2)))

@@ -134,12 +134,8 @@ def as_classifier(
     A model is expected to treat the rows of a batch independently.  Logits then depend on how rows
     are grouped only by the rounding of the model's own matrix products.
     """
-    if batch_limit is not None and (
-        isinstance(batch_limit, bool)
-        or not isinstance(batch_limit, (int, np.integer))
-        or batch_limit < 1
-    ):
-        raise ValueError(f"batch_limit: expected an integer >= 1 or None, got {batch_limit!r}")
+    if batch_limit is not None:
+        batch_limit = _arrays.check_int(batch_limit, "batch_limit", 1)
     files = [Path(part) for part in (model, denoiser) if isinstance(part, (str, os.PathLike))]
     onnx = [path.suffix.lower() in ONNX_SUFFIXES for path in files]
     if providers is not None and not any(onnx):

@@ -139,7 +139,8 @@ def load_images(
         found, source = np.asarray(labels), "labels"
     if found is None:
         raise ValueError(
-            f"{path}: expected labels beside the images, got none; give them with labels="
+            f"{path}: expected labels beside the images, got none; give them with labels= "
+            "(--labels)"
         )
     return ImageSet(
         images=images,
@@ -206,7 +207,7 @@ def _mnist_labels(path: Path) -> Path:
             return candidate
     raise ValueError(
         f"{path}: expected its labels in {' or '.join(t.name for t in tried)} beside it, got no "
-        f"such file; give it with labels="
+        f"such file; give it with labels= (--labels)"
     )
 
 
@@ -225,7 +226,7 @@ def _layout(path: Path, shape: Sequence[int], told: str | None) -> str:
         why = "both axes could be the channels" if last else "no axis has 1, 3 or 4 channels"
         raise ValueError(
             f"{path}: expected shape (N, H, W, C) or (N, C, H, W), got {tuple(shape)}, where "
-            f"{why}; say which with layout='NHWC' or layout='NCHW'"
+            f"{why}; say which with layout='NHWC' or layout='NCHW' (--layout)"
         )
     return "NHWC" if last else "NCHW"
 

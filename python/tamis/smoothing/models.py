@@ -6,12 +6,13 @@ A `Model` is one network: the classifier, or the denoiser in front of it.  `torc
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+from tamis import _arrays
 
 if TYPE_CHECKING:
     import torch
@@ -42,12 +43,6 @@ class Model(Protocol):
 
     def forward(self, batch: Any) -> Array:
         """Run the network on ``(B, ...)``; one array with ``B`` rows comes back."""
-
-
-def is_tensor(value: Any) -> bool:
-    """Say whether ``value`` is a torch tensor, without importing torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
 
 
 class NumpyModel:
@@ -94,27 +89,29 @@ def host_float32(x: Any) -> npt.NDArray[np.float32]:
 
     Raises
     ------
-    ValueError
+    TypeError
         For integers, booleans and anything else that is not floating point: nobody can tell whether
         an integer image means 0..255 or 0..1.
     """
-    if isinstance(x, (list, tuple)) and x and all(is_tensor(item) for item in x):
+    if isinstance(x, (list, tuple)) and x and all(_arrays.is_torch(item) for item in x):
         x = np.stack([host_float32(item) for item in x])
-    if is_tensor(x):
-        refuse_integers(str(x.dtype).removeprefix("torch."), bool(x.dtype.is_floating_point))
+    if _arrays.is_torch(x):
+        refuse_integers(x)
         x = x.detach().cpu().float().numpy()
     array = np.asarray(x)
-    refuse_integers(str(array.dtype), array.dtype.kind == "f")
+    refuse_integers(array)
     return np.require(array, np.float32, ["C"])
 
 
-def refuse_integers(dtype: str, is_float: bool) -> None:
-    """Raise the ValueError that explains what images are, unless the dtype is floating."""
-    if not is_float:
-        hint = "; divide by 255 first: x.astype('float32') / 255" if dtype == "uint8" else ""
-        raise ValueError(
-            f"x: expected images as floating-point numbers in [0, 1], the unit that sigma is in, "
-            f"got dtype {dtype}{hint}"
+def refuse_integers(image: Any, name: str = "x") -> None:
+    """Raise the TypeError that explains what images are, unless the array's dtype is floating."""
+    # NumPy's name of a dtype leaves out the byte order, which its text does not.
+    dtype = image.dtype.name if isinstance(image, np.ndarray) else _arrays.dtype_name(image)
+    if not dtype.startswith(("float", "bfloat")):
+        hint = "; divide by 255 first, in float32" if dtype == "uint8" else ""
+        raise TypeError(
+            f"{name}: expected images as floating-point numbers, in the unit that sigma is in, "
+            f"got {dtype}{hint}"
         )
 
 
@@ -126,7 +123,7 @@ def checked_output(out: Any, rows: int, name: str) -> Array:
             f"{name}: expected one array or tensor as output, got {type(out).__name__}{keys}; "
             f"wrap it in a function or module that returns the logits alone"
         )
-    array: Array = out.detach() if is_tensor(out) else np.asarray(out)
+    array: Array = out.detach() if _arrays.is_torch(out) else np.asarray(out)
     if array.ndim == 0 or len(array) != rows:
         raise ValueError(
             f"{name}: expected {rows} rows of output for {rows} images, got shape "

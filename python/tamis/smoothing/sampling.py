@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tamis import _arrays, ops
 from tamis.smoothing.classifiers import Classifier
 from tamis.smoothing.identity import Stream, image_id
+from tamis.smoothing.models import refuse_integers
 
 __all__ = ["MAX_SAMPLES", "Job", "Plan", "VoteSampler"]
 
@@ -193,10 +194,7 @@ class VoteSampler:
         """The image as the float32 array or tensor that noise is added to."""
         if not hasattr(image, "dtype"):
             image = np.asarray(image)
-        kind = _arrays.dtype_name(image)
-        if not kind.startswith(("float", "bfloat")):
-            hint = "; divide by 255 first" if kind == "uint8" else ""
-            raise TypeError(f"{name}: expected floating-point values, got {kind}{hint}")
+        refuse_integers(image, name)
         pixels = self.classifier.prepare(image)
         if math.prod(pixels.shape) == 0:
             raise ValueError(f"{name}: expected an image, got no elements in {tuple(pixels.shape)}")

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from tamis import _arrays
 from tamis.smoothing.models import (
     Array,
     PerformanceWarning,
     checked_output,
     host_float32,
     in_fixed_batches,
-    is_tensor,
     refuse_integers,
 )
 
@@ -80,10 +80,10 @@ class TorchModel:
 
     def prepare(self, x: Any) -> Array:
         """Return image(s) as a float32 tensor beside the model; see `Classifier.prepare`."""
-        if isinstance(x, (list, tuple)) and x and all(is_tensor(item) for item in x):
+        if isinstance(x, (list, tuple)) and x and all(_arrays.is_torch(item) for item in x):
             x = torch.stack(list(x))
         if isinstance(x, torch.Tensor):
-            refuse_integers(str(x.dtype).removeprefix("torch."), x.dtype.is_floating_point)
+            refuse_integers(x)
             tensor = x.detach()
         else:
             tensor = torch.from_numpy(np.require(host_float32(x), requirements=["C", "W"]))

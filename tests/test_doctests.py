@@ -1,0 +1,30 @@
+"""The examples in public docstrings run and print what they show."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "least"),
+    [
+        ("tamis.ops", 6),
+        ("tamis.analysis", 0),
+        ("tamis.smoothing.smooth", 1),
+        ("tamis.smoothing.classifiers", 0),
+        ("tamis.smoothing.datasets", 0),
+        ("tamis.smoothing.identity", 0),
+        ("tamis.smoothing.logs", 0),
+        ("tamis.reference", 0),
+    ],
+)
+def test_examples(module: str, least: int) -> None:
+    """``least`` guards against examples that are no longer found."""
+    finder = doctest.DocTestFinder()
+    examples = finder.find(importlib.import_module(module))
+    assert sum(bool(example.examples) for example in examples) >= least
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.failed == 0
