@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -285,14 +285,6 @@ def test_goes_on_after_sigkill(command: list[str], tmp_path: Path, share: float)
     assert out.stat().st_size == int(share * len(raw))
     assert main([*command, "--out", str(out), "--quiet"]) == 0
     assert without_time(out) == expected
-
-
-@pytest.fixture
-def python_handles_sigint() -> Iterator[None]:
-    """A process started in the background inherits an ignored SIGINT, and would not be stopped."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.mark.usefixtures("python_handles_sigint")

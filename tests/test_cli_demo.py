@@ -222,6 +222,7 @@ def test_a_finished_run_is_shown_again(
     assert plot.is_file()
 
 
+@pytest.mark.usefixtures("python_handles_sigint")
 def test_goes_on_with_an_interrupted_run(
     copy: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,13 +59,22 @@ struct Constants {
   }
 };
 
-template <class Out>
-Out expected(float x, std::uint64_t sample, std::int64_t e, float scale, float offset) {
+/// bochs 2.7 rounds vcvtps2ph up where a value lies halfway between two halves; processors round it
+/// to even. Such values are left out there, and only there: .ci/run sets TAMIS_EMULATOR for that
+/// run.
+bool left_out(float x) {
+  static const char* const emulator = std::getenv("TAMIS_EMULATOR");
+  static const bool bochs = emulator != nullptr && std::string(emulator) == "bochs";
+  // In half units of the last place, which is 2^-24 for subnormal halves.
+  const int exponent = std::max(std::ilogb(x), -14);
+  return bochs && std::fmod(std::ldexp(std::fabs(x), 11 - exponent), 2.0f) == 1.0f;
+}
+
+/// The float32 value before any conversion to 16 bits.
+float expected(float x, std::uint64_t sample, std::int64_t e, float scale, float offset) {
   const auto z = tamis::normal4(kKey.seed, static_cast<std::uint32_t>(e / 4),
                                 static_cast<std::uint32_t>(sample), kKey.image, kKey.stream);
-  Out out;
-  tamis::detail::from_float32(std::fma(std::fma(kSigma, z.z[e % 4], x), scale, offset), out);
-  return out;
+  return std::fma(std::fma(kSigma, z.z[e % 4], x), scale, offset);
 }
 
 /// Rows `stride` apart in a buffer of sentinels, which must survive between and after the rows.
@@ -75,8 +84,9 @@ void compare(std::int64_t n, std::int64_t d, std::int64_t stride, std::uint64_t 
              std::int64_t channels = 0) {
   const auto x = ramp<In>(d);
   const Constants constants(std::max<std::int64_t>(channels, 1));
+  constexpr float kSentinel = -1234.0f;
   Out sentinel;
-  tamis::detail::from_float32(-1234.0f, sentinel);
+  tamis::detail::from_float32(kSentinel, sentinel);
   std::vector<Out> out(static_cast<std::size_t>(n * stride + 16), sentinel);
   tamis::gaussian_noise({x.data(), d, dtype_of<In>}, {out.data(), n, d, stride, dtype_of<Out>},
                         kSigma, kKey, start, {.num_threads = threads},
@@ -85,12 +95,14 @@ void compare(std::int64_t n, std::int64_t d, std::int64_t stride, std::uint64_t 
     const std::int64_t row = k / stride, e = k % stride;
     const bool inside = row < n && e < d;
     const auto c = static_cast<std::size_t>(inside && channels > 0 ? e / (d / channels) : 0);
-    const Out want = inside
-                         ? expected<Out>(tamis::detail::to_float32(x[static_cast<std::size_t>(e)]),
-                                         start + static_cast<std::uint64_t>(row), e,
-                                         constants.scale[c], constants.offset[c])
-                         : sentinel;
-    if (bits(out[static_cast<std::size_t>(k)]) != bits(want)) {
+    const float value = inside ? expected(tamis::detail::to_float32(x[static_cast<std::size_t>(e)]),
+                                          start + static_cast<std::uint64_t>(row), e,
+                                          constants.scale[c], constants.offset[c])
+                               : kSentinel;
+    Out want;
+    tamis::detail::from_float32(value, want);
+    const bool skip = std::is_same_v<Out, Float16> && left_out(value);
+    if (bits(out[static_cast<std::size_t>(k)]) != bits(want) && !skip) {
       check::failed(__FILE__, __LINE__,
                     "n=" + std::to_string(n) + " d=" + std::to_string(d) + " row " +
                         std::to_string(row) + " element " + std::to_string(e) + ": " +
@@ -174,15 +186,6 @@ TEST_CASE(special_values_of_x) {
       CHECK((half[2] & 0x7fff) > inf_bits);
     }
   }
-}
-
-/// bochs 2.7 rounds subnormal halves up where they lie halfway, processors round them to even. Such
-/// values are left out there, and only there: .ci/run sets TAMIS_EMULATOR for that one run.
-bool left_out(float x) {
-  static const char* const emulator = std::getenv("TAMIS_EMULATOR");
-  static const bool bochs = emulator != nullptr && std::string(emulator) == "bochs";
-  const float halves = std::fabs(x) * 0x1p25f;  // in half units of the subnormal last place
-  return bochs && std::fabs(x) < 0x1p-14f && std::fmod(halves, 2.0f) == 1.0f;
 }
 
 TEST_CASE(half_conversion_of_every_rounding_case) {
