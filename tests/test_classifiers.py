@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tamis.smoothing.classifiers import Classifier, as_classifier
+from support import fill, images
+from tamis.smoothing.classifiers import as_classifier
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
@@ -24,20 +25,6 @@ def small_network(dtype: Any = torch.float32) -> Any:
     torch.manual_seed(3)
     layers = (torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.Flatten(), torch.nn.Linear(256, 5))
     return torch.nn.Sequential(*layers).to(dtype)
-
-
-def images(count: int, seed: int = 0, shape: tuple[int, ...] = (3, 8, 8)) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(seed).random((count, *shape), np.float32)
-
-
-def fill(classifier: Classifier, values: Any) -> Any:
-    """Put ``values`` into the classifier's own buffer, as the noise kernel would."""
-    buffer: Any = classifier.empty(values.shape)
-    if isinstance(buffer, np.ndarray):
-        buffer[...] = values
-    else:
-        buffer.copy_(torch.from_numpy(values))
-    return buffer
 
 
 # --- callables, denoiser, normalisation -----------------------------------------------------------

@@ -18,24 +18,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tamis
+from support import KEY, SEED, SIGMA, noise, ramp, same_bits
 from tamis import reference
-
-SEED = 0xFEDCBA9876543210
-KEY: dict[str, int] = {"seed": SEED, "image": 0x89ABCDEF, "stream": 3}
-SIGMA = 0.37
-
-
-def ramp(*shape: int, dtype: Any = np.float32) -> NDArray[Any]:
-    """Values that every one of the three types holds exactly."""
-    return ((np.arange(np.prod(shape, dtype=int)) % 257) / 256 - 0.5).reshape(shape).astype(dtype)
-
-
-def noise(x: Any, n: int, sigma: float = SIGMA, **arguments: Any) -> Any:
-    return tamis.gaussian_noise(x, n, sigma, **{**KEY, **arguments})
-
-
-def same_bits(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def assert_within_contract(

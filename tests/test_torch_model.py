@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tamis.smoothing.classifiers import Classifier, PerformanceWarning, as_classifier
+from support import fill, images
+from tamis.smoothing.classifiers import PerformanceWarning, as_classifier
 from tamis.smoothing.datasets import load_images
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
@@ -41,20 +42,6 @@ def small_network(**options: Any) -> Any:
     )
     network[1].running_mean.uniform_(-0.5, 0.5)
     return network.to(**options) if options else network
-
-
-def images(count: int, seed: int = 0, shape: tuple[int, ...] = (3, 8, 8)) -> np.ndarray[Any, Any]:
-    return np.random.default_rng(seed).random((count, *shape), np.float32)
-
-
-def fill(classifier: Classifier, values: Any) -> Any:
-    """Put ``values`` into the classifier's own buffer, as the noise kernel would."""
-    buffer: Any = classifier.empty(values.shape)
-    if isinstance(buffer, np.ndarray):
-        buffer[...] = values
-    else:
-        buffer.copy_(torch.from_numpy(values))
-    return buffer
 
 
 # --- torch modules: dtype, device, layout, modes --------------------------------------------------
