@@ -6,6 +6,7 @@ import ast
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,13 +69,15 @@ def test_every_operation_has_all_its_siblings() -> None:
     """One stem runs through all layers: header, dispatch, backend, CPU, CUDA, no_cuda, binding."""
     operations = re.search(r"set\(operations ([^)]+)\)", (ROOT / "CMakeLists.txt").read_text())
     assert operations is not None
+    kernels = re.search(r"set\(cpu_kernels ([^)]+)\)", (ROOT / "CMakeLists.txt").read_text())
+    assert kernels is not None
+    twins = "\n".join(file.read_text() for file in (PACKAGE / "reference").glob("*.py"))
+    thin = "\n".join(file.read_text() for file in (PACKAGE / "ops").glob("*.py"))
     for op in operations.group(1).split():
         expected = [
             f"include/tamis/{op}.hpp",
             f"src/{op}.cpp",
             f"src/detail/{op}_backend.hpp",
-            f"src/cpu/{op}_impl.hpp",
-            *(f"src/cpu/{op}{isa}.cpp" for isa in ("", "_avx2", "_avx512", "_neon")),
             f"src/cuda/{op}.cu",
             f"src/no_cuda/{op}.cpp",
             f"bindings/bind_{op}.cpp",
@@ -83,8 +86,15 @@ def test_every_operation_has_all_its_siblings() -> None:
         assert (ROOT / "tests" / f"test_{op}.py").is_file()
         assert (ROOT / "tests" / "cpp" / f"test_{op}.cpp").is_file()
         assert f"test_{op}" in (ROOT / "tests" / "cpp" / "CMakeLists.txt").read_text()
-        assert f"def {op}(" in (PACKAGE / "reference.py").read_text()
-        assert f"def {op}(" in (PACKAGE / "ops.py").read_text()
+        assert f"def {op}(" in twins
+        assert f"def {op}(" in thin
+    for kernel in kernels.group(1).split():
+        expected = [
+            f"src/detail/{kernel}_backend.hpp",
+            f"src/cpu/{kernel}_impl.hpp",
+            *(f"src/cpu/{kernel}{isa}.cpp" for isa in ("", "_avx2", "_avx512", "_neon")),
+        ]
+        assert [name for name in expected if not (CSRC / name).is_file()] == []
 
 
 @pytest.mark.parametrize("isa", ["avx2", "avx512"])
@@ -140,34 +150,45 @@ def run_at_import(node: ast.AST) -> Iterator[ast.AST]:
         if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
             continue
         if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            for statement in child.orelse:
+                yield statement
+                yield from run_at_import(statement)
             continue
         yield child
         yield from run_at_import(child)
 
 
 def test_the_thin_layer_knows_no_drivers() -> None:
-    names = imported_modules(PACKAGE / "ops.py", top_level_only=False)
-    assert {name for name in names if name.startswith("tamis.")} <= {
-        "tamis._arrays",
-        "tamis._core",
-        *(f"tamis._core.{name}" for name in ("NaNRowError", "__version__")),
-    }
+    allowed = ("tamis._arrays", "tamis._core", "tamis.ops")
+    wrong = [
+        f"{file.name} imports {name}"
+        for file in (PACKAGE / "ops").glob("*.py")
+        for name in imported_modules(file, top_level_only=False)
+        if name.startswith("tamis.") and not name.startswith(allowed)
+    ]
+    assert wrong == []
 
 
 def test_only_the_thin_layer_touches_the_core() -> None:
     wrong = [
         file.name
         for file in python_files()
-        if "tamis._core" in imported_modules(file, top_level_only=False) and file.name != "ops.py"
+        if "tamis._core" in imported_modules(file, top_level_only=False)
+        and file.parent != PACKAGE / "ops"
     ]
     assert wrong == []
 
 
 def test_reference_twins_are_for_tests_only() -> None:
+    """The twins may import one another, and nothing else of the package."""
+    twins = PACKAGE / "reference"
+    assert list(twins.glob("*.py"))
     wrong = [
-        str(file.relative_to(PACKAGE))
+        f"{file.relative_to(PACKAGE)} imports {name}"
         for file in python_files()
-        if "tamis.reference" in imported_modules(file, top_level_only=False)
+        for name in imported_modules(file, top_level_only=False)
+        if name.split(".")[0] == "tamis"
+        and (name.split(".")[:2] == ["tamis", "reference"]) != (file.parent == twins)
     ]
     assert wrong == []
 
@@ -175,16 +196,29 @@ def test_reference_twins_are_for_tests_only() -> None:
 def test_optional_packages_are_imported_where_they_are_used() -> None:
     """Only numpy and scipy may be imported by a module's top level.
 
-    `torch_model.py` is the exception: it is itself imported where a torch model turns up.
+    The exceptions are themselves imported where they are asked for: `torch_model.py` where a torch
+    model turns up, `estimators/_base.py` (which does without scikit-learn where there is none) with
+    the first estimator, `compat/pyod.py` by who has PyOD.
     """
-    optional = {"torch", "onnx", "onnxruntime", "matplotlib", "rich", "sklearn"}
+    optional = {"torch", "onnx", "onnxruntime", "matplotlib", "rich", "sklearn", "pyod"}
+    exceptions = {"smoothing/torch_model.py", "estimators/_base.py", "compat/pyod.py"}
     wrong = [
         f"{file.relative_to(PACKAGE)}: {name}"
         for file in python_files()
         for name in imported_modules(file, top_level_only=True)
-        if name.partition(".")[0] in optional and file.name != "torch_model.py"
+        if name.partition(".")[0] in optional
+        and file.relative_to(PACKAGE).as_posix() not in exceptions
     ]
     assert wrong == []
+
+
+def test_import_of_tamis_loads_no_optional_package() -> None:
+    """Oracle: the modules of a fresh interpreter, also after a call of a baseline."""
+    code = (
+        "import sys, tamis; tamis.coordinate_median([[1.0]]); "
+        "print([n for n in ('torch', 'matplotlib', 'rich', 'sklearn', 'pyod') if n in sys.modules])"
+    )
+    assert run(sys.executable, "-c", code) == "[]\n"
 
 
 def test_long_files_give_their_reason() -> None:

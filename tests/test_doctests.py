@@ -11,8 +11,15 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "least"),
     [
-        ("tamis.ops", 6),
+        ("tamis.ops.confidence", 4),
+        ("tamis.ops.noise", 1),
+        ("tamis.ops.spectral", 4),
+        ("tamis.ops.votes", 1),
         ("tamis.analysis", 0),
+        ("tamis.compat.pyod", 1),
+        ("tamis.estimators.mean", 1),
+        ("tamis.estimators.outliers", 1),
+        ("tamis.location", 3),
         ("tamis.smoothing.smooth", 1),
         ("tamis.smoothing.classifiers", 0),
         ("tamis.smoothing.datasets", 0),

@@ -7,4 +7,9 @@ PYBIND11_MODULE(_core, m) {
   bind_gaussian_noise(m);
   bind_vote_counts(m);
   bind_confidence(m);
+  bind_covariance_apply(m);
+  bind_power_iteration(m);
+  bind_projection_scores(m);
+  bind_iterative_filter(m);
+  bind_filter_stream(m);
 }

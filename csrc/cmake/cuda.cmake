@@ -2,6 +2,8 @@
 # configure log and `tamis info` both say what was built and why.
 set(TAMIS_WITH_CUDA OFF)
 set(TAMIS_CUDA_ARCHITECTURES "" CACHE STRING "CUDA architectures; empty for all that nvcc knows")
+set(TAMIS_CUDA_RUNTIME CUDA::cudart_static CACHE STRING
+    "CUDA runtime to link: CUDA::cudart_static, CUDA::cudart, or a target that stands in for it")
 if(NOT TAMIS_CUDA MATCHES "^(AUTO|ON|OFF)$")
   message(FATAL_ERROR "TAMIS_CUDA must be AUTO, ON or OFF, got '${TAMIS_CUDA}'")
 endif()
@@ -41,8 +43,14 @@ else()
 endif()
 
 function(tamis_link_cuda target)
+  set(runtime None)  # what CMake itself adds to the link; a stand-in must remain the only runtime
+  if(TAMIS_CUDA_RUNTIME STREQUAL "CUDA::cudart_static")
+    set(runtime Static)
+  elseif(TAMIS_CUDA_RUNTIME STREQUAL "CUDA::cudart")
+    set(runtime Shared)
+  endif()
   set_target_properties(
-    ${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY Static
+    ${target} PROPERTIES CUDA_STANDARD 20 CUDA_STANDARD_REQUIRED ON CUDA_RUNTIME_LIBRARY ${runtime}
                          CUDA_ARCHITECTURES "${TAMIS_CUDA_ARCHITECTURES}" CUDA_SEPARABLE_COMPILATION OFF)
   # -fmad=false: only the explicit fma, as on the CPU. A kernel that spills is a design mistake here,
   # but no reason to break a user's install: warnings are errors for developers only.
@@ -57,5 +65,5 @@ function(tamis_link_cuda target)
   target_compile_definitions(
     ${target} PRIVATE TAMIS_CUDA_TOOLKIT="${CMAKE_CUDA_COMPILER_VERSION}"
                       TAMIS_CUDA_ARCHITECTURES="${architectures}")
-  target_link_libraries(${target} PRIVATE CUDA::cudart_static)
+  target_link_libraries(${target} PRIVATE ${TAMIS_CUDA_RUNTIME})
 endfunction()

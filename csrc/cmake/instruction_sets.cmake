@@ -1,13 +1,13 @@
 # Adds the CPU kernels: the baseline body for every machine, and one more copy, compiled with its own
 # flags, for each instruction set of this architecture. src/isa.cpp chooses among them at run time.
-foreach(op IN LISTS operations)
+foreach(op IN LISTS cpu_kernels)
   target_sources(tamis PRIVATE ${src}/cpu/${op}.cpp)
 endforeach()
 
 function(tamis_add_isa name)
   string(TOUPPER ${name} upper)
   target_compile_definitions(tamis PUBLIC $<BUILD_INTERFACE:TAMIS_HAVE_${upper}>)
-  foreach(op IN LISTS operations)
+  foreach(op IN LISTS cpu_kernels)
     set(file ${src}/cpu/${op}_${name}.cpp)
     target_sources(tamis PRIVATE ${file})
     set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${ARGN}")

@@ -4,8 +4,9 @@ It *filters* what a model is trained on (robust statistics, outlier scores) and 
 model answers (randomized smoothing with certified radii), on native C++ and CUDA kernels.
 
 The functions below take NumPy arrays and give NumPy arrays, or take torch tensors and give torch
-tensors on the same device. `tamis.smoothing` certifies classifiers, `tamis.analysis` reads
-certification logs, and the command ``tamis`` does both from a shell.
+tensors on the same device. `tamis.RobustMean` and `tamis.SpectralOutlierDetector` filter,
+`tamis.smoothing` certifies classifiers, `tamis.analysis` reads certification logs, and the command
+``tamis`` does all of it from a shell.
 """
 
 from __future__ import annotations
@@ -14,34 +15,81 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tamis.ops import (
+    ConvergenceWarning,
+    EigenResult,
+    FilterResult,
     NaNRowError,
     __version__,
     binomial_test_half,
     certified_radius,
     clopper_pearson,
     confidence_sequence,
+    covariance_apply,
     gaussian_noise,
     info,
+    iterative_filter,
+    power_iteration,
+    projection_scores,
     vote_counts,
 )
 
 if TYPE_CHECKING:
-    from tamis import analysis, plotting, smoothing
+    from tamis import analysis, compat, estimators, location, plotting, smoothing
+    from tamis.estimators import RobustMean, SpectralOutlierDetector
+    from tamis.location import (
+        coordinate_median,
+        geometric_median,
+        lrv_mean,
+        median_of_means,
+        naive_prune,
+        ransac_mean,
+        trimmed_mean,
+    )
 
-_SUBMODULES = ("analysis", "plotting", "smoothing")
+_SUBMODULES = ("analysis", "compat", "estimators", "location", "plotting", "smoothing")
+_LATER = {  # name -> the module that has it
+    "RobustMean": "estimators",
+    "SpectralOutlierDetector": "estimators",
+    "coordinate_median": "location",
+    "geometric_median": "location",
+    "lrv_mean": "location",
+    "median_of_means": "location",
+    "naive_prune": "location",
+    "ransac_mean": "location",
+    "trimmed_mean": "location",
+}
 
 __all__ = [
+    "ConvergenceWarning",
+    "EigenResult",
+    "FilterResult",
     "NaNRowError",
+    "RobustMean",
+    "SpectralOutlierDetector",
     "__version__",
     "analysis",
     "binomial_test_half",
     "certified_radius",
     "clopper_pearson",
+    "compat",
     "confidence_sequence",
+    "coordinate_median",
+    "covariance_apply",
+    "estimators",
     "gaussian_noise",
+    "geometric_median",
     "info",
+    "iterative_filter",
+    "location",
+    "lrv_mean",
+    "median_of_means",
+    "naive_prune",
     "plotting",
+    "power_iteration",
+    "projection_scores",
+    "ransac_mean",
     "smoothing",
+    "trimmed_mean",
     "vote_counts",
 ]
 
@@ -50,6 +98,8 @@ def __getattr__(name: str) -> Any:
     # Submodules load on first use, so that `import tamis` stays quick inside an inference server.
     if name in _SUBMODULES:
         return importlib.import_module(f"tamis.{name}")
+    if name in _LATER:
+        return getattr(importlib.import_module(f"tamis.{_LATER[name]}"), name)
     raise AttributeError(f"module 'tamis' has no attribute {name!r}")
 
 

@@ -5,6 +5,7 @@ torch is never imported here: a tensor brings its own methods along.
 
 from __future__ import annotations
 
+import math
 import operator
 import sys
 from numbers import Real
@@ -73,6 +74,77 @@ def contiguous(x: Any) -> Any:
     if isinstance(x, np.ndarray):
         return np.ascontiguousarray(x)
     return x.contiguous() if is_torch(x) else x
+
+
+def dense_rows(x: Any) -> Any:
+    """A matrix ``x``, or a C-contiguous copy of it where its rows are not dense or overlap."""
+    rows, columns = (int(extent) for extent in x.shape)
+    if isinstance(x, np.ndarray):
+        down, across = (step / x.itemsize for step in x.strides)
+        native = x.flags.aligned and x.dtype.isnative
+    elif is_torch(x):
+        down, across = x.stride()
+        native = True
+    else:
+        return x  # the core says what it cannot read
+    dense = (columns <= 1 or across == 1) and (rows <= 1 or (down >= columns and down % 1 == 0))
+    if dense and native:
+        return x
+    if isinstance(x, np.ndarray):
+        return np.array(x, dtype=x.dtype.newbyteorder("="), order="C")
+    return x.contiguous()
+
+
+def beside(x: Any, values: Any, name: str, dtype: str) -> Any:
+    """``values`` as a dense array of ``x``'s library and device; copied where that is needed."""
+    if isinstance(values, complex) or (not is_torch(values) and np.iscomplexobj(values)):
+        raise TypeError(f"{name}: expected real numbers, got complex ones")
+    try:
+        if is_torch(x):
+            torch = sys.modules["torch"]
+            if is_torch(values) and values.device != x.device:
+                raise ValueError(f"{name}: expected device {x.device}, got {values.device}")
+            return torch.as_tensor(
+                values.detach() if is_torch(values) else np.asarray(values, np.float64),
+                dtype=getattr(torch, dtype),
+                device=x.device,
+            ).contiguous()
+        if isinstance(x, np.ndarray):
+            if is_torch(values):
+                values = values.detach().cpu().numpy()
+            return np.ascontiguousarray(values, dtype=dtype)
+    except TypeError as error:
+        raise TypeError(f"{name}: expected an array of numbers, got {type(values).__name__}") from (
+            error
+        )
+    namespace = x.__array_namespace__()
+    return namespace.asarray(values, dtype=getattr(namespace, dtype), device=x.device)
+
+
+def on_host(x: Any) -> NDArray[np.float64]:
+    """A float64 NumPy array of the numbers of ``x``."""
+    return np.asarray(x.cpu().numpy() if is_torch(x) else x, np.float64)
+
+
+def cast(array: Any, x: Any) -> Any:
+    """``array``, of ``x``'s library, in ``x``'s dtype."""
+    if isinstance(x, np.ndarray):
+        return array.astype(x.dtype, copy=False)
+    if is_torch(x):
+        return array.to(x.dtype)
+    return x.__array_namespace__().astype(array, x.dtype, copy=False)
+
+
+def like(values: NDArray[np.float64], x: Any, dtype: str | None = None) -> Any:
+    """NumPy numbers as an array of ``x``'s library and device, in ``dtype`` or that of ``x``."""
+    name = dtype or dtype_name(x)
+    if isinstance(x, np.ndarray):
+        return values.astype(name)
+    if is_torch(x):
+        torch = sys.modules["torch"]
+        return torch.as_tensor(values, dtype=getattr(torch, name), device=x.device)
+    namespace = x.__array_namespace__()
+    return namespace.asarray(values, dtype=getattr(namespace, name), device=x.device)
 
 
 def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
@@ -192,3 +264,15 @@ def check_real(value: Any, name: str) -> float:
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {type(value).__name__}")
     return float(value)
+
+
+def check_apart(x: Any, out: Any) -> None:
+    """Raise ValueError where ``out`` and ``x`` share memory."""
+    (x_begin, x_end), (out_begin, out_end) = byte_range(x), byte_range(out)
+    if x_begin < out_end and out_begin < x_end and math.prod(out.shape) > 0:
+        raise ValueError("out: expected memory apart from x, got overlapping memory")
+
+
+def thread_count(num_threads: int | None) -> int:
+    """What the core takes for `num_threads`: 0 is its own default."""
+    return 0 if num_threads is None else check_int(num_threads, "num_threads", 1, 4097)

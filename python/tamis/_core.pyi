@@ -48,3 +48,71 @@ def binomial_test_half(
 def certified_radius(
     p_lower: NDArray[np.float64], sigma: float, p_upper: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]: ...
+def covariance_apply(
+    X: Any,
+    V: Any,
+    out: Any,
+    weights: Any,
+    mean: Any,
+    num_threads: int,
+    cuda_stream: int = 0,
+) -> None: ...
+def projection_scores(
+    X: Any, V: Any, out: Any, mean: Any, num_threads: int, cuda_stream: int = 0
+) -> None: ...
+def power_iteration(
+    X: Any,
+    k: int,
+    weights: Any,
+    mean: Any,
+    method: str,
+    tol: float,
+    max_iter: int,
+    init: Any,
+    seed: int,
+    num_threads: int,
+    cuda_stream: int = 0,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], int, bool, bool]: ...
+def iterative_filter(
+    X: Any,
+    weights: Any,
+    scores: Any,
+    contamination: float,
+    automatic: bool,
+    rule: str,
+    assume: str,
+    prune: bool,
+    readmit: bool,
+    max_rounds: int,
+    max_removed: float,
+    seed: int,
+    num_threads: int,
+    cuda_stream: int = 0,
+) -> dict[str, Any]: ...
+
+class FilterStream:
+    def __init__(
+        self,
+        contamination: float,
+        automatic: bool,
+        rule: str,
+        assume: str,
+        prune: bool,
+        max_removed: float,
+        seed: int,
+        num_threads: int,
+    ) -> None: ...
+    def fit(self, rows: Any) -> str: ...
+    def keep(self, chunk: Any) -> NDArray[np.uint8]: ...
+    def absorb(self, chunk: Any) -> None: ...
+    def finish_pass(self) -> bool: ...
+    @property
+    def mean(self) -> NDArray[np.float64]: ...
+    @property
+    def kept(self) -> float: ...
+    @property
+    def seen(self) -> float: ...
+    @property
+    def passes(self) -> int: ...
+    @property
+    def limited(self) -> bool: ...

@@ -1,4 +1,4 @@
-"""Publication-ready figures of certification logs; needs matplotlib (the extra ``plot``).
+"""Publication-ready figures of certification logs and scores; needs matplotlib (extra ``plot``).
 
 Figures are built as ``matplotlib.figure.Figure`` objects, without pyplot: no window system is
 needed, no global backend is switched, and nothing has to be closed.
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_certified_accuracy", "plot_p_lower", "require_matplotlib", "save_figure"]
+__all__ = [
+    "plot_certified_accuracy",
+    "plot_p_lower",
+    "plot_scores",
+    "require_matplotlib",
+    "save_figure",
+]
 
 # Okabe and Ito's colours, told apart with every common colour vision deficiency; yellow is left
 # out (too pale for a line on white), and black is kept for the envelope.
@@ -46,12 +52,14 @@ def require_matplotlib() -> None:
         raise ImportError(message) from error
 
 
-def _new_figure(width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+def _new_figure(
+    width: float, height: float, rows: int = 1, *, sharex: bool = True
+) -> tuple[Figure, list[Axes]]:
     require_matplotlib()
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    grid = figure.subplots(rows, 1, sharex=True, squeeze=False)
+    grid = figure.subplots(rows, 1, sharex=sharex, squeeze=False)
     panels: list[Axes] = list(grid[:, 0])
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
@@ -284,6 +292,109 @@ def plot_p_lower(
     )
     figure.supylabel("images (%)", fontsize=10)
     return figure
+
+
+def plot_scores(
+    scores: Any,
+    *,
+    threshold: float | None = None,
+    support: Any = None,
+    eigenvalues: Any = None,
+    title: str | None = None,
+    bins: int = 60,
+) -> Figure:
+    """Histogram of outlier scores with the threshold, and the top eigenvalue of every round.
+
+    Parameters
+    ----------
+    scores : array of shape (n,)
+        Finite, >= 0, larger for rows that are further out: ``scores_`` of `tamis.RobustMean`.
+    threshold : float, optional
+        Marked by a line: ``-offset_`` of `tamis.SpectralOutlierDetector`.
+    support : bool array of shape (n,), optional
+        Rows that were kept; the others are drawn in another colour.
+    eigenvalues : array of shape (rounds,), optional
+        Drawn in a second panel where there was more than one round.
+    title : str, optional
+    bins : int, default 60
+        Of equal width in the logarithm of the score.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        x: square root of the score, that is standard deviations, logarithmic; y: rows, logarithmic
+        above 1. Scores below a thousandth of their median are in the first bin.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If there are no scores, or an argument does not fit.
+    """
+    distance = np.sqrt(_numbers("scores", scores))
+    kept = np.ones(distance.size, bool) if support is None else np.asarray(support, bool)
+    rounds = np.zeros(0) if eigenvalues is None else _numbers("eigenvalues", eigenvalues, 0)
+    if kept.shape != distance.shape:
+        raise ValueError(f"support: expected {distance.size} values, got shape {kept.shape}")
+    if bins < 1:
+        raise ValueError(f"bins: expected an integer >= 1, got {bins}")
+    figure, panels = _new_figure(
+        6.4, 5.0 if rounds.size > 1 else 3.4, min(rounds.size, 2) or 1, sharex=False
+    )
+    if rounds.size > 1:
+        _plot_rounds(panels[1], rounds)
+    axes = panels[0]
+    marks = [distance.max(), *([] if threshold is None else [np.sqrt(max(threshold, 0.0))])]
+    high = 1.05 * max(marks) or 1.0
+    low = min(max(distance.min(), np.median(distance) / 30, high / 1e4), high / 10) / 1.05
+    edges = np.geomspace(low, high, bins + 1)
+    groups = [("kept", kept, _COLOURS[0]), ("left out", ~kept, _COLOURS[1])]
+    tallest = 1
+    for name, rows, colour in groups[: 1 if support is None else 2]:
+        counts = np.histogram(np.clip(distance[rows], low, high), edges)[0]
+        tallest = max(tallest, int(counts.max()))
+        label = "" if support is None else f"{name}: {counts.sum()}"
+        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.7, label=label)
+    if threshold is not None and threshold > 0.0:
+        axes.axvline(np.sqrt(threshold), color="0.2", lw=1.2, ls=(0, (4, 2)), label="threshold")
+    axes.set_xscale("log")
+    axes.set_yscale("symlog", linthresh=1.0)
+    axes.set_ylim(0, 1.6 * tallest)
+    axes.set_xlim(low, high)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+    axes.set_xlabel("distance from the centre (standard deviations)")
+    axes.set_ylabel("rows")
+    if title:
+        axes.set_title(title, loc="left", fontsize=_SMALL, color="0.35")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=_SMALL)
+    return figure
+
+
+def _plot_rounds(axes: Axes, eigenvalues: NDArray[np.float64]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    numbers = np.arange(1, eigenvalues.size + 1)
+    axes.plot(numbers, eigenvalues, color=_COLOURS[2], marker="o", markersize=4, lw=1.4)
+    if float(eigenvalues.min()) > 0.0 and eigenvalues.max() > 20 * eigenvalues.min():
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(0, 1.1 * float(eigenvalues.max()) or 1.0)
+    axes.set_xlim(0.5, eigenvalues.size + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("round")
+    axes.set_ylabel("top eigenvalue")
+
+
+def _numbers(name: str, values: Any, least: int = 1) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or array.size < least:
+        raise ValueError(f"{name}: expected shape (n,) with n >= {least}, got {array.shape}")
+    if not (np.isfinite(array).all() and array.min(initial=0.0) >= 0.0):
+        raise ValueError(f"{name}: expected finite numbers >= 0")
+    return array
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

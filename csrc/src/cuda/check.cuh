@@ -13,6 +13,8 @@ namespace tamis::cuda {
 /// @throws std::runtime_error naming the operation, the call, the error's name and its text.
 inline void check(cudaError_t status, const char* op, const char* call) {
   if (status == cudaSuccess) return;
+  // Clear it: the check after the next launch would find it and take it for that launch's own.
+  static_cast<void>(cudaGetLastError());
   throw std::runtime_error(detail::text("[", op, "] ", call, " failed: ", cudaGetErrorName(status),
                                         " (", static_cast<int>(status),
                                         "): ", cudaGetErrorString(status)));

@@ -34,12 +34,27 @@ __device__ __forceinline__ void convert(float v, __nv_bfloat16& out) {
   out = __float2bfloat16_rn(v);
 }
 
-/// One 16-byte store: 4 floats or 8 halves.
+/// What one 16-byte store writes: 4 floats or 8 halves.
 template <class Out>
-struct alignas(16) Pack {
+struct Pack {
   static constexpr int size = 16 / sizeof(Out);
   Out v[size];
 };
+
+__device__ __forceinline__ std::uint32_t bits(float v) { return __float_as_uint(v); }
+__device__ __forceinline__ std::uint32_t bits(__half v) { return __half_as_ushort(v); }
+__device__ __forceinline__ std::uint32_t bits(__nv_bfloat16 v) { return __bfloat16_as_ushort(v); }
+
+/// The 32-bit word k of a pack. An intrinsic stores the words: nvcc merges a plain assignment with
+/// the stores of the ragged end, and then writes each element by itself.
+template <int k, class Out>
+__device__ __forceinline__ std::uint32_t word(const Pack<Out>& pack) {
+  if constexpr (sizeof(Out) == 4) {
+    return bits(pack.v[k]);
+  } else {
+    return bits(pack.v[2 * k]) | bits(pack.v[2 * k + 1]) << 16;
+  }
+}
 
 /// Thread (column c, sample group g) writes elements [c * size, (c + 1) * size) of its samples.
 template <class Out, bool kAffine>
@@ -90,7 +105,8 @@ __global__ void __launch_bounds__(kThreads)
       }
       Out* target = out + row * row_stride + e;
       if (count == kPack && reinterpret_cast<std::uintptr_t>(target) % 16 == 0) {
-        *reinterpret_cast<Pack<Out>*>(target) = pack;
+        __stwb(reinterpret_cast<uint4*>(target),
+               make_uint4(word<0>(pack), word<1>(pack), word<2>(pack), word<3>(pack)));
       } else {  // a ragged end, or rows that do not start on 16 bytes
 #pragma unroll
         for (int k = 0; k < kPack; ++k) {

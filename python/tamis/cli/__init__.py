@@ -1,4 +1,4 @@
-"""The command ``tamis``: ``certify``, ``analyze``, ``demo`` and ``info``.
+"""The command ``tamis``: ``mean``, ``outliers``, ``certify``, ``analyze``, ``demo`` and ``info``.
 
 Each subcommand is a module here with ``add_parser(subparsers)`` and ``run(args) -> int``. Only the
 module of the command that is asked for is imported, so that ``tamis --help`` stays quick.
@@ -21,6 +21,8 @@ from typing import Final, TextIO
 __all__ = ["UsageError", "main"]
 
 _COMMANDS: Final = {
+    "mean": "the mean of a table of which some rows are bad",
+    "outliers": "the rows of a table that stand out, with scores",
     "certify": "certify a classifier on a data set: a class and an l2 radius for every image",
     "analyze": "certified accuracy by radius and more, from the logs that certify writes",
     "demo": "certify a small built-in classifier in under a minute",
@@ -31,6 +33,7 @@ _EPILOG: Final = """\
 A first run:   tamis demo
 A real one:    tamis certify model.onnx --data images.npz --sigma 0.25 --out run.tsv
 Its results:   tamis analyze run.tsv
+Bad rows:      tamis outliers data.csv
 Help:          tamis COMMAND --help
 
 Exit codes: 0 done, 1 the command failed or was interrupted, 2 wrong command line.

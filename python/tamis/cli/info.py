@@ -26,6 +26,7 @@ _PACKAGES: Final = {
     "onnxruntime": "ONNX models; extra 'onnx'",
     "rich": "progress bars; extra 'cli'",
     "matplotlib": "plots; extra 'plot'",
+    "scikit-learn": "clone, pipelines, searches; extra 'sklearn'",
 }
 
 

@@ -1,8 +1,4 @@
-"""Readable float64 twins of the native operations: what the tests compare with.
-
-Written to look like the papers, in plain NumPy, with no concern for speed. Nothing in the package
-calls them.
-"""
+"""Twins of `gaussian_noise` and `vote_counts`, and of the generator beneath the noise."""
 
 from __future__ import annotations
 

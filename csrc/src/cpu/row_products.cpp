@@ -1,0 +1,5 @@
+#include "src/cpu/simd_baseline.hpp"
+//
+#include "src/cpu/wide_baseline.hpp"
+//
+#include "src/cpu/row_products_impl.hpp"

@@ -1,0 +1,5 @@
+#include "src/cpu/simd_avx2.hpp"
+//
+#include "src/cpu/wide_avx2.hpp"
+//
+#include "src/cpu/row_products_impl.hpp"

@@ -1,0 +1,5 @@
+#include "src/cpu/simd_neon.hpp"
+//
+#include "src/cpu/wide_neon.hpp"
+//
+#include "src/cpu/row_products_impl.hpp"

@@ -1,0 +1,73 @@
+// Registers for sums of products, AVX-512. Same interface as wide_baseline.hpp.
+#pragma once
+
+#include <immintrin.h>
+
+namespace tamis::cpu::TAMIS_ISA {
+namespace {
+
+template <class T>
+struct Register;
+
+template <>
+struct Register<float> {
+  static constexpr int width = 16;
+  using R = __m512;
+  using Folded = __m128;
+
+  static R zero() { return _mm512_setzero_ps(); }
+  static R set(float x) { return _mm512_set1_ps(x); }
+  static R load(const float* p) { return _mm512_loadu_ps(p); }
+  static R load_first(const float* p, int count) {
+    const auto mask = count >= width ? 0xffffu : count <= 0 ? 0u : (1u << count) - 1u;
+    return _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), p);
+  }
+  static void store(float* p, R x) { _mm512_storeu_ps(p, x); }
+  static R add(R a, R b) { return _mm512_add_ps(a, b); }
+  static R sub(R a, R b) { return _mm512_sub_ps(a, b); }
+  static R fma(R a, R b, R c) { return _mm512_fmadd_ps(a, b, c); }
+  static Folded fold(R a) {
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+  }
+  static void sum4(Folded a, Folded b, Folded c, Folded d, float* out) {
+    const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+    const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+    _mm_storeu_ps(out, _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab)));
+  }
+};
+
+template <>
+struct Register<double> {
+  static constexpr int width = 8;
+  using R = __m512d;
+  using Folded = __m128d;
+
+  static R zero() { return _mm512_setzero_pd(); }
+  static R set(double x) { return _mm512_set1_pd(x); }
+  static R load(const double* p) { return _mm512_loadu_pd(p); }
+  static R load_first(const double* p, int count) {
+    const auto mask = count >= width ? 0xffu : count <= 0 ? 0u : (1u << count) - 1u;
+    return _mm512_maskz_loadu_pd(static_cast<__mmask8>(mask), p);
+  }
+  static void store(double* p, R x) { _mm512_storeu_pd(p, x); }
+  static R add(R a, R b) { return _mm512_add_pd(a, b); }
+  static R sub(R a, R b) { return _mm512_sub_pd(a, b); }
+  static R fma(R a, R b, R c) { return _mm512_fmadd_pd(a, b, c); }
+  static Folded fold(R a) {
+    const __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+    return _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+  }
+  static void sum4(Folded a, Folded b, Folded c, Folded d, double* out) {
+    _mm_storeu_pd(out, _mm_add_pd(_mm_unpacklo_pd(a, b), _mm_unpackhi_pd(a, b)));
+    _mm_storeu_pd(out + 2, _mm_add_pd(_mm_unpacklo_pd(c, d), _mm_unpackhi_pd(c, d)));
+  }
+};
+
+struct Tiling {  // 32 registers
+  static constexpr int columns = 8;
+  static constexpr int sums = 8;
+};
+
+}  // namespace
+}  // namespace tamis::cpu::TAMIS_ISA

@@ -1,0 +1,354 @@
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "src/cuda/pack.cuh"
+#include "src/cuda/product_kernel.cuh"
+#include "src/cuda/row_pass.cuh"
+#include "src/detail/covariance_apply_backend.hpp"
+#include "src/detail/matrix_check.hpp"
+
+namespace tamis::cuda {
+namespace {
+
+// ---- a shift near the mean -----------------------------------------------------------------------
+
+constexpr int kNearWarps = 8;
+constexpr std::int64_t kLook = 256;  // rows, as on the CPU
+
+/// A warp has 32 columns of every eighth row that is looked at.
+template <class T>
+__global__ void __launch_bounds__(kNearWarps* kWarp) near_mean_kernel(DeviceRows<T> rows, T* out) {
+  __shared__ double sums[kNearWarps][kWarp];
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  const std::int64_t j = static_cast<std::int64_t>(blockIdx.x) * kWarp + lane;
+  const std::int64_t step = rows.count / kLook > 1 ? rows.count / kLook : 1;
+  double sum = 0.0;
+  double seen = 0.0;
+  for (std::int64_t i = warp * step; i < rows.count; i += kNearWarps * step) {
+    const std::int64_t number = rows.number(i);
+    const T w = rows.weight(number);
+    if (!(w > T(0)) || j >= rows.d) continue;
+    sum = mul_add(static_cast<double>(w),
+                  static_cast<double>(rows.data[number * rows.stride + j]), sum);
+    seen += static_cast<double>(w);
+  }
+  sums[warp][lane] = sum;
+  __syncthreads();
+  if (warp == 0) {
+    for (int other = 1; other < kNearWarps; ++other) sum += sums[other][lane];
+  }
+  __syncthreads();
+  sums[warp][lane] = seen;
+  __syncthreads();
+  if (warp > 0 || j >= rows.d) return;
+  for (int other = 1; other < kNearWarps; ++other) seen += sums[other][lane];
+  const T near = static_cast<T>(seen > 0.0 ? sum / seen : 0.0);
+  out[j] = isfinite(near) ? near : T(0);
+}
+
+// ---- what is wrong with the data -----------------------------------------------------------------
+
+constexpr unsigned long long kNone = std::numeric_limits<unsigned long long>::max();
+
+/// A warp a row. Only after a failure: `first` becomes the least i * d + j that is not finite.
+template <class T>
+__global__ void bad_number_kernel(DeviceRows<T> rows, unsigned long long* first) {
+  const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarp);
+  std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
+  for (; i < rows.count; i += warps) {
+    const std::int64_t number = rows.number(i);
+    if (!(rows.weight(number) > T(0))) continue;
+    for (std::int64_t j = threadIdx.x % kWarp; j < rows.d; j += kWarp) {
+      if (isfinite(rows.data[number * rows.stride + j])) continue;
+      atomicMin(first, static_cast<unsigned long long>(i * rows.d + j));
+      break;
+    }
+  }
+}
+
+// ---- the product ---------------------------------------------------------------------------------
+
+constexpr std::int64_t kSlotBytes = std::int64_t{64} << 20;       // of two reads
+constexpr std::int64_t kProjectionBytes = std::int64_t{32} << 20;
+
+std::int64_t slot_size(std::int64_t d, std::int64_t k, bool with_mean) {
+  return (k + (with_mean ? 1 : 0)) * d + k + 1;
+}
+
+/// The most rows in a tile that shared memory has room for.
+template <class T>
+void fill_block(ProductShape& shape) {
+  constexpr std::size_t kSharedBytes = 46 << 10;  // every device has 48 KiB
+  constexpr int kMostRows = 16;
+  const auto fits = [&](int groups, int rows) {
+    ProductShape tried = shape;
+    tried.groups = groups;
+    tried.rows = rows;
+    return tried.tile() * tried.template width<T>() * static_cast<int>(sizeof(T)) <= kTileBytes &&
+           tried.tile() <= kWeightsAtOnce && ProductShared<T>::bytes(tried) <= kSharedBytes;
+  };
+  shape.groups = kProductThreads / (shape.across * shape.slices);
+  while (shape.groups > 1 && !fits(shape.groups, kQuad)) --shape.groups;
+  for (int rows = kQuad; rows <= kMostRows && fits(shape.groups, rows); rows += kQuad) {
+    shape.rows = rows;
+  }
+}
+
+void split_rows(ProductShape& shape, std::int64_t n, int blocks) {
+  const std::int64_t tiles = (n + shape.tile() - 1) / shape.tile();
+  shape.rows_per_block = (tiles + blocks - 1) / blocks * shape.tile();
+}
+int blocks_of(const ProductShape& shape, std::int64_t n) {
+  return static_cast<int>((n + shape.rows_per_block - 1) / shape.rows_per_block);
+}
+
+template <class T>
+int across_for(std::int64_t d) {
+  const std::int64_t warp_columns = kWarp * kOwn<T>;
+  return static_cast<int>((d + warp_columns - 1) / warp_columns) * kWarp;
+}
+
+template <class T>
+void one_read(const Product<T>& product, ProductStatus* status, Workspace& workspace,
+              const Call& call) {
+  const std::int64_t n = product.rows.count;
+  const std::int64_t d = product.rows.d;
+  ProductShape shape;
+  shape.k = static_cast<int>(product.k);
+  shape.across = across_for<T>(d);
+  shape.slices = (shape.k + kSlice - 1) / kSlice;
+  fill_block<T>(shape);
+  const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
+  const std::int64_t tiles = (n + shape.tile() - 1) / shape.tile();
+  split_rows(shape, n,
+             block_count(n * d * static_cast<std::int64_t>(sizeof(T)), 18 * size + 8 * shape.k * d,
+                         tiles));
+  const BlockSums sums = workspace.block_sums(blocks_of(shape, n), size, call);
+  product_kernel<T, true>
+      <<<static_cast<unsigned>(sums.blocks), static_cast<unsigned>(shape.threads()),
+         ProductShared<T>::bytes(shape), call.stream>>>(product, shape, KnownProjections<T>{}, sums,
+                                                        status);
+  call.launched();
+}
+
+/// Keeps the projections of the rows: k a row.
+template <class T>
+struct KeepProjections {
+  static constexpr bool kKeeps = false;
+  T* z;
+  const T* offset;
+  std::int64_t count;
+  int k;
+
+  __device__ void take(int, int columns, const T (&numbers)[kDirections]) const {
+    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= count) return;
+#pragma unroll
+    for (int c = 0; c < kDirections; ++c) {
+      if (c < columns) z[i * k + c] = numbers[c] + offset[c];
+    }
+  }
+  __device__ void row(std::int64_t, const T*, T) const {}
+  __device__ void tile(std::int64_t) const {}
+  __device__ void finish() const {}
+};
+
+__global__ void add_slots_kernel(BlockSums sums) {
+  const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (e >= sums.size) return;
+  double sum = 0.0;
+  for (int b = 0; b < sums.blocks; ++b) sum += sums.slots[b * sums.size + e];
+  sums.totals[e] = sum;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kProductThreads)
+    finish_kernel(Product<T> product, BlockSums sums, ProductStatus* status) {
+  __shared__ double along[kProductColumns];
+  finish_product(product, sums.totals, along, status);
+}
+
+/// For wide rows: projections first, then sums, a few rows at a time.
+template <class T>
+void two_reads(const Product<T>& product, ProductStatus* status, Workspace& workspace,
+               const Call& call) {
+  constexpr int kThreads = 256;
+  constexpr std::int64_t kMaxSlots = 64;
+  constexpr int kMaxAcross = 4 * kWarp;
+  const std::int64_t n = product.rows.count;
+  const std::int64_t d = product.rows.d;
+  ProductShape shape;
+  shape.k = static_cast<int>(product.k);
+  shape.across = std::min(across_for<T>(d), kMaxAcross);
+  shape.slices = (shape.k + kSlice - 1) / kSlice;
+  fill_block<T>(shape);
+  const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
+  const std::int64_t slots = std::clamp<std::int64_t>(kSlotBytes / (8 * size), 1, kMaxSlots);
+  const std::int64_t row_bytes = shape.k * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t most = std::min(n, std::max(kProjectionBytes / row_bytes / kThreads, std::int64_t{1}) *
+                                            kThreads);
+  split_rows(shape, most, static_cast<int>(slots));
+  const BlockSums sums = workspace.block_sums(blocks_of(shape, most), size, call);
+  const Packed<T> packed = pack<T>(product.v, d, product.k, product.element_stride,
+                                   product.vector_stride, product.mean, product.near, call);
+  const DeviceBuffer<T> z(static_cast<std::size_t>(most * product.k), call);
+  const std::int64_t width = shape.width<T>();
+  const dim3 grid(static_cast<unsigned>(sums.blocks), static_cast<unsigned>((d + width - 1) / width));
+  for (std::int64_t begin = 0; begin < n; begin += most) {
+    const std::int64_t count = std::min(most, n - begin);
+    const int tiles = static_cast<int>(RowTiling<T, kThreads>::tiles(count));
+    visit_rows<kThreads>(product.rows.part(begin, count),
+                         RowMeasures<T>{packed.centre.get(), packed.v.get(), shape.k}, tiles,
+                         KeepProjections<T>{z.get(), packed.offset.get(), count, shape.k}, call);
+    product_kernel<T, false>
+        <<<grid, static_cast<unsigned>(shape.threads()), ProductShared<T>::bytes(shape), call.stream>>>(
+            product, shape, KnownProjections<T>{z.get(), begin, begin + count, begin > 0}, sums, status);
+    call.launched();
+  }
+  constexpr int kAddThreads = 256;
+  add_slots_kernel<<<static_cast<unsigned>((size + kAddThreads - 1) / kAddThreads), kAddThreads, 0,
+                     call.stream>>>(sums);
+  call.launched();
+  finish_kernel<T><<<1, kProductThreads, 0, call.stream>>>(product, sums, status);
+  call.launched();
+}
+
+template <class T>
+void run(const detail::CovarianceTask& task, const Call& call) {
+  const DeviceRows<T> rows(task.x, task.weights.data, task.index, task.count);
+  const std::int64_t d = task.x.cols;
+  DeviceBuffer<T> near;
+  if (task.mean == nullptr) near = near_mean(rows, call);
+  Workspace workspace;
+  DeviceBuffer<ProductStatus> status(1, call);
+  status.zero(1, call);
+  weighted_product(Product<T>{rows, task.mean, near.get(), task.v, task.y, task.k,
+                              task.element_stride, task.vector_stride},
+                   status.get(), workspace, call);
+  const ProductStatus found = status.numbers(call)[0];
+  if (task.weights.data != nullptr) fail_on_weights(rows, found, call);
+  if (found.not_finite == 0) return;
+  // Nobody has looked at these yet: on the device that would be one more wait.
+  const auto check = [&](const char* name, const double* numbers, std::int64_t count) {
+    if (numbers == nullptr) return;
+    std::vector<double> host(static_cast<std::size_t>(count));
+    call.check(cudaMemcpyAsync(host.data(), numbers, host.size() * sizeof(double),
+                               cudaMemcpyDeviceToHost, call.stream),
+               "cudaMemcpyAsync");
+    call.wait();
+    detail::check_finite(call.op, name, host.data(), count, Exec{});
+  };
+  check("v", task.v, d * task.k);
+  check("mean", task.mean, d);
+  fail_on_data(rows, call);
+}
+
+}  // namespace
+
+template <class T>
+DeviceBuffer<T> near_mean(const DeviceRows<T>& rows, const Call& call) {
+  DeviceBuffer<T> out(static_cast<std::size_t>(rows.d), call);
+  const std::int64_t blocks = (rows.d + kWarp - 1) / kWarp;
+  near_mean_kernel<T><<<static_cast<unsigned>(blocks), kNearWarps * kWarp, 0, call.stream>>>(
+      rows, out.get());
+  call.launched();
+  return out;
+}
+
+template <class T>
+void fail_on_bad_row(const DeviceRows<T>& rows, const Call& call) {
+  constexpr int kThreads = 256;
+  const DeviceBuffer<unsigned long long> first(std::vector<unsigned long long>{kNone}, call);
+  const std::int64_t blocks = std::min((rows.count * kWarp + kThreads - 1) / kThreads, 8 * kMaxBlocks);
+  bad_number_kernel<T><<<static_cast<unsigned>(std::max<std::int64_t>(blocks, 1)), kThreads, 0,
+                         call.stream>>>(rows, first.get());
+  call.launched();
+  const unsigned long long at = first.numbers(call)[0];
+  if (at == kNone) return;
+  const auto i = static_cast<std::int64_t>(at) / rows.d;
+  const auto j = static_cast<std::int64_t>(at) % rows.d;
+  std::int64_t number = i;
+  T value{};
+  const auto copy = [&](void* to, const void* from, std::size_t bytes) {
+    call.check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, call.stream),
+               "cudaMemcpyAsync");
+    call.wait();
+  };
+  if (rows.index != nullptr) copy(&number, rows.index + i, sizeof number);
+  copy(&value, rows.data + number * rows.stride + j, sizeof value);
+  const char* what = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
+  throw NonFiniteError(detail::text("[", call.op, "] X: expected finite values, got ", what,
+                                    " in row ", number, ", column ", j),
+                       number);
+}
+
+template <class T>
+void fail_on_data(const DeviceRows<T>& rows, const Call& call) {
+  fail_on_bad_row(rows, call);
+  throw NonFiniteError(
+      detail::text("[", call.op, "] X: expected values whose squares can be summed in ",
+                   sizeof(T) == 4 ? "float32" : "float64", ": rescale the data"),
+      -1);
+}
+
+template <class T>
+void fail_on_weights(const DeviceRows<T>& rows, const ProductStatus& status, const Call& call) {
+  if (status.bad_weight != 0) {
+    const auto number = static_cast<std::int64_t>(~status.bad_weight);
+    T value{};
+    call.check(cudaMemcpyAsync(&value, rows.weights + number, sizeof value, cudaMemcpyDeviceToHost,
+                               call.stream),
+               "cudaMemcpyAsync");
+    call.wait();
+    detail::fail(call.op, "weights: finite numbers >= 0",
+                 detail::text(static_cast<double>(value), " at index ", number));
+  }
+  if (!(status.weight > 0.0)) detail::fail(call.op, "weights that are not all zero", "zeros");
+}
+
+template <class T>
+void weighted_product(const Product<T>& product, ProductStatus* status, Workspace& workspace,
+                      const Call& call) {
+  constexpr std::int64_t kMost = kProductColumns;
+  const int across = across_for<T>(product.rows.d);
+  const std::int64_t slices = std::min<std::int64_t>(kProductThreads / across, kMost / kSlice);
+  const auto reads = [&](std::int64_t columns) { return (product.k + columns - 1) / columns; };
+  const bool one = slices > 0 && reads(slices * kSlice) <= 2 * reads(kMost);
+  const std::int64_t columns = one ? slices * kSlice : kMost;
+  for (std::int64_t c = 0; c < product.k; c += columns) {
+    Product<T> part = product;
+    part.v += c * product.vector_stride;
+    part.y += c * product.vector_stride;
+    part.k = std::min(columns, product.k - c);
+    if (one) {
+      one_read(part, status, workspace, call);
+    } else {
+      two_reads(part, status, workspace, call);
+    }
+  }
+}
+
+#define TAMIS_INSTANTIATE(T)                                                                      \
+  template DeviceBuffer<T> near_mean(const DeviceRows<T>&, const Call&);                          \
+  template void fail_on_bad_row(const DeviceRows<T>&, const Call&);                               \
+  template void fail_on_data(const DeviceRows<T>&, const Call&);                                  \
+  template void fail_on_weights(const DeviceRows<T>&, const ProductStatus&, const Call&);         \
+  template void weighted_product(const Product<T>&, ProductStatus*, Workspace&, const Call&);
+TAMIS_INSTANTIATE(float)
+TAMIS_INSTANTIATE(double)
+#undef TAMIS_INSTANTIATE
+
+void covariance_apply(const detail::CovarianceTask& task, const Exec& exec) {
+  const DeviceGuard guard(exec, task.op);
+  const Call call(task.op, exec);
+  if (task.x.dtype == DType::float64) {
+    run<double>(task, call);
+  } else {
+    run<float>(task, call);
+  }
+}
+
+}  // namespace tamis::cuda

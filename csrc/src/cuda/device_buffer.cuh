@@ -1,0 +1,89 @@
+// Stream-ordered device memory and copies, for the operations on rows of a matrix.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "src/cuda/check.cuh"
+
+namespace tamis::cuda {
+
+/// What every CUDA call of an operation needs: a name for messages and a stream.
+struct Call {
+  const char* op;
+  cudaStream_t stream;
+
+  Call(const char* name, const Exec& exec) : op(name), stream(stream_of(exec)) {}
+  void check(cudaError_t status, const char* call) const { cuda::check(status, op, call); }
+  void launched() const { check(cudaGetLastError(), "kernel launch"); }
+  void wait() const { check(cudaStreamSynchronize(stream), "cudaStreamSynchronize"); }
+};
+
+/// Memory for `size` numbers, allocated and freed in the order of the stream.
+template <class T>
+class DeviceBuffer {
+ public:
+  DeviceBuffer() = default;
+  DeviceBuffer(std::size_t size, const Call& call) : stream_(call.stream), size_(size) {
+    if (size == 0) return;
+    void* memory = nullptr;
+    call.check(cudaMallocAsync(&memory, size * sizeof(T), stream_), "cudaMallocAsync");
+    data_ = static_cast<T*>(memory);
+  }
+  DeviceBuffer(const std::vector<T>& from, const Call& call) : DeviceBuffer(from.size(), call) {
+    upload(from.data(), from.size(), call);
+  }
+  DeviceBuffer(DeviceBuffer&& other) noexcept { *this = std::move(other); }
+  DeviceBuffer& operator=(DeviceBuffer&& other) noexcept {
+    std::swap(stream_, other.stream_);
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~DeviceBuffer() {
+    // A destructor cannot report; the next checked call on this stream will.
+    if (data_ != nullptr) static_cast<void>(cudaFreeAsync(data_, stream_));
+  }
+
+  T* get() const { return data_; }
+  std::size_t size() const { return size_; }
+
+  /// More memory if it is too small: what it held is then lost.
+  void reserve(std::size_t size, const Call& call) {
+    if (size <= size_) return;
+    *this = DeviceBuffer();
+    *this = DeviceBuffer(size, call);
+  }
+  void zero(std::size_t size, const Call& call) {
+    call.check(cudaMemsetAsync(data_, 0, size * sizeof(T), call.stream), "cudaMemsetAsync");
+  }
+  void upload(const T* from, std::size_t size, const Call& call) {
+    if (size == 0) return;
+    call.check(cudaMemcpyAsync(data_, from, size * sizeof(T), cudaMemcpyHostToDevice, call.stream),
+               "cudaMemcpyAsync");
+  }
+  /// `to` holds the numbers once the stream has been waited for.
+  void download(T* to, std::size_t size, const Call& call) const {
+    if (size == 0) return;
+    call.check(cudaMemcpyAsync(to, data_, size * sizeof(T), cudaMemcpyDeviceToHost, call.stream),
+               "cudaMemcpyAsync");
+  }
+  /// All numbers, now.
+  std::vector<T> numbers(const Call& call) const {
+    std::vector<T> out(size_);
+    download(out.data(), size_, call);
+    call.wait();
+    return out;
+  }
+
+ private:
+  cudaStream_t stream_ = nullptr;
+  T* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+}  // namespace tamis::cuda

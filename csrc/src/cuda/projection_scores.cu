@@ -1,0 +1,94 @@
+#include <algorithm>
+
+#include "src/cuda/moments.cuh"
+#include "src/cuda/pack.cuh"
+#include "src/cuda/row_pass.cuh"
+#include "src/detail/matrix_check.hpp"
+#include "src/detail/projection_scores_backend.hpp"
+
+namespace tamis::cuda {
+namespace {
+
+/// Adds up squares of projections; larger k takes more than one read of X.
+template <class T>
+struct SumSquares {
+  static constexpr bool kKeeps = false;
+  T* scores;
+  const T* offset;
+  unsigned* not_finite;
+  T sum = T(0);
+  bool bad = false;
+
+  __device__ void take(int first, int count, const T (&z)[kDirections]) {
+#pragma unroll
+    for (int c = 0; c < kDirections; ++c) {
+      if (c >= count) continue;
+      const T at = z[c] + offset[first + c];
+      sum += at * at;
+    }
+  }
+  __device__ void row(std::int64_t i, const T*, T) {
+    scores[i] = sum;
+    bad = bad || !isfinite(sum);
+  }
+  __device__ void tile(std::int64_t) { sum = T(0); }
+  __device__ void finish() {
+    if (__syncthreads_or(bad) && threadIdx.x == 0) atomicExch(not_finite, 1u);
+  }
+};
+
+template <class T>
+void run(const detail::ProjectionTask& task, const Call& call) {
+  const DeviceRows<T> rows(task.x, nullptr);
+  const std::int64_t d = rows.d;
+  DeviceBuffer<double> own;
+  const double* mean = task.mean;
+  if (mean == nullptr) {
+    Workspace workspace;
+    own = mean_of(rows, workspace, call);
+    mean = own.get();
+  }
+  const Packed<T> packed =
+      pack<T>(task.v, d, task.k, task.k, 1, mean, static_cast<const T*>(nullptr), call);
+  DeviceBuffer<unsigned> flag(1, call);
+  flag.zero(1, call);
+  const SumSquares<T> visitor{static_cast<T*>(task.scores.data), packed.offset.get(), flag.get()};
+  const RowMeasures<T> what{packed.centre.get(), packed.v.get(), static_cast<int>(task.k)};
+  // Directions are read once a tile: the more of them, the larger the tile.
+  constexpr int kMostThreads = sizeof(T) == 4 ? 1024 : 512;
+  if (task.k <= 8) {
+    visit_rows<256>(rows, what, row_blocks<T, 256>(rows), visitor, call);
+  } else if (task.k <= 16) {
+    visit_rows<512>(rows, what, row_blocks<T, 512>(rows), visitor, call);
+  } else {
+    visit_rows<kMostThreads>(rows, what, row_blocks<T, kMostThreads>(rows), visitor, call);
+  }
+  if (flag.numbers(call)[0] == 0) return;
+  const auto check = [&](const char* name, const double* numbers, std::int64_t count) {
+    if (numbers == nullptr) return;
+    std::vector<double> host(static_cast<std::size_t>(count));
+    call.check(cudaMemcpyAsync(host.data(), numbers, host.size() * sizeof(double),
+                               cudaMemcpyDeviceToHost, call.stream),
+               "cudaMemcpyAsync");
+    call.wait();
+    detail::check_finite(call.op, name, host.data(), count, Exec{});
+  };
+  check("v", task.v, d * task.k);
+  check("mean", task.mean, d);
+  fail_on_data(rows, call);
+}
+
+}  // namespace
+
+void projection_scores(const detail::ProjectionTask& task, const Exec& exec) {
+  constexpr const char* op = "projection_scores";
+  const DeviceGuard guard(exec, op);
+  const Call call(op, exec);
+  if (task.x.dtype == DType::float64) {
+    run<double>(task, call);
+  } else {
+    run<float>(task, call);
+  }
+}
+
+}  // namespace tamis::cuda

@@ -1,0 +1,134 @@
+// The loop of the filter: what to look at next, what to cut, and when to stop.
+//
+// State is a ball and a list of cuts (direction, interval); a row survives if it is in all of them.
+// So re-admission is nothing but finding the intervals again from all rows. Rows are behind
+// FilterPasses, on whatever device.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "src/detail/block_krylov.hpp"
+#include "src/detail/intervals.hpp"
+#include "src/detail/iterative_filter_backend.hpp"
+#include "tamis/iterative_filter.hpp"
+
+namespace tamis::detail {
+
+class FilterLoop {
+ public:
+  FilterLoop(FilterPasses& passes, std::int64_t n, std::int64_t d, const FilterOptions& options);
+  FilterResult run();
+
+  // ---- what a stream carries on after run() ----------------------------------------------------
+
+  const Ball& ball() const { return ball_; }
+  std::vector<Cut>& cuts() { return cuts_; }
+  const Block& last_directions() const { return last_.vectors; }
+  const std::vector<double>& origin() const { return origin_; }
+  double most_removed() const { return most_removed_; }
+  /// These are the survivors now.
+  void adopt(const Survivors& survivors) { now_ = survivors; }
+  /// Empty cuts, their grids laid by the surviving rows of the sample.
+  std::vector<Cut> empty_cuts(const Block& directions);
+  /// What clean rows may do along one direction, given the survivors.
+  Spread spread();
+  /// The eigenvalue above which a direction is looked at.
+  double eigenvalue_threshold(const Spread& spread) const;
+  /// The interval that the histogram of a direction justifies.
+  Cut find(const Histogram& h, const Cut& cut, const Spread& spread) const;
+
+ private:
+  // ---- passes ----------------------------------------------------------------------------------
+
+  FilterPasses& count_pass();
+  void start();
+  static bool finite(const Survivors& s);
+
+  /// @throws NonFiniteError if the rows that are left still overflow.
+  static void need_finite(const Survivors& s);
+  void adopt(const Change& change);
+  bool changed(const Change& change) const;
+
+  // ---- scales ----------------------------------------------------------------------------------
+
+  /// A robust variance per column: |x - y|^2 / 2 is s^2 times a chi-squared with d degrees of
+  /// freedom for two clean rows; its 40% point by Wilson and Hilferty 1931.
+  double pair_scale2();
+
+  /// The share of the surviving rows that repeat one another. Rows that coincide in space coincide
+  /// along a random direction; they add nothing to the variance of the others, so trace and pair
+  /// distances are too small by this factor.
+  double atom_share();
+
+  /// The ball outside which rows are gross outliers. The radius is measured: median distance, plus
+  /// the chi-squared deviation of Laurent and Massart 2000 (Lemma 1) where the spread is known; or
+  /// where only the covariance is bounded, by Markov's inequality.
+  ///
+  /// Departure from [DKKLMS17]: not 0.33 sqrt(d log(n / eps)), which prunes good rows at small d
+  /// and nothing at large d.
+  void measure_ball();
+  void recentre_ball();
+
+  // ---- directions ------------------------------------------------------------------------------
+
+  KrylovResult top_directions();
+
+  /// An empty cut, its grid laid by the surviving rows of the sample.
+  static Cut lay_grid(const double* direction, const double* z, const std::vector<double>& weights,
+                      std::int64_t d);
+  static Histogram sample_histogram(const Cut& cut, const double* z,
+                                    const std::vector<double>& weights);
+
+  /// Cuts along the candidates with provisional intervals, found on the surviving sample. Greedy:
+  /// take the interval of largest reach, drop what it excludes, look again. What is left comes
+  /// last, without an interval. `scored` receives what each is scored by, in the same order.
+  std::vector<Cut> provisional(const Block& candidates, const Spread& spread,
+                               std::vector<CentreScale>& scored);
+
+  /// What clean rows do along a top direction without a cut: about the mean, with the sample's
+  /// scale.
+  CentreScale scored_by(const Cut& grid, const Spread& spread) const;
+
+  // ---- rounds ----------------------------------------------------------------------------------
+
+  FilterResult::StopReason rounds();
+  double distance2_to_origin() const;
+
+  /// Returns the cuts of new directions that have something to cut. Where all rows count, the
+  /// intervals of the recorded cuts are found anew too: `moved` says whether that matters, and if
+  /// it does not they stay as they are.
+  std::vector<Cut> examine(bool& moved);
+  Change remove(std::vector<Cut> suspicious);
+
+  /// Scores every row again against the survivors; returns whether the support changed.
+  bool readmit();
+
+  // ---- the end ---------------------------------------------------------------------------------
+
+  /// The last top directions as cuts without an interval.
+  std::vector<Cut> last_as_cuts();
+  FilterResult result(FilterResult::StopReason reason);
+  FilterPasses& passes_;
+  std::int64_t n_, d_;
+  FilterOptions options_;
+  double share_;         ///< contamination as stated
+  bool hard_;            ///< weights are 0 or 1 and follow from ball and cuts
+  bool whole_;           ///< every round scores all rows again
+  bool tail_family_;     ///< decides by tails, not by variances
+  double most_removed_;  ///< share of the rows that may go
+  double budget_;        ///< the same in rows
+  bool limited_ = false;
+  bool scored_ = false;  ///< the scores are those of cuts_ and last_
+  int draws_ = 0;
+  std::vector<std::int64_t> few_;
+  std::vector<double> origin_;
+  double pair_scale2_ = 0.0;
+  Ball ball_;
+  std::vector<Cut> cuts_;
+  Survivors now_;
+  KrylovResult last_;
+  FilterResult result_;
+};
+
+}  // namespace tamis::detail

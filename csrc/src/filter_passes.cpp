@@ -1,0 +1,489 @@
+// The passes of iterative_filter on the CPU. One class, past the usual 400 lines: every pass is a
+// few lines on the same members.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <mutex>
+
+#include "src/detail/covariance_apply_backend.hpp"
+#include "src/detail/iterative_filter_backend.hpp"
+#include "src/detail/row_passes.hpp"
+#include "src/detail/row_weights.hpp"
+
+namespace tamis {
+namespace {
+
+using detail::Aligned;
+using detail::Block;
+using detail::Change;
+using detail::Chunks;
+using detail::Cut;
+using detail::Histogram;
+using detail::Rows;
+using detail::RowTile;
+
+constexpr const char* kOp = "iterative_filter";
+constexpr double kOutsideBall = 1e6;  // severity of a row just outside
+
+/// Directions, packed for the kernels, with what is done to each projection.
+template <class T>
+struct Packed {
+  int count;
+  Aligned<T> v;
+
+  Packed(const std::vector<Cut>& cuts, std::int64_t d) : count(static_cast<int>(cuts.size())) {
+    v.assign(static_cast<std::size_t>(detail::padded<T>(d) * count), T(0));
+    for (int c = 0; c < count; ++c) {
+      for (std::int64_t j = 0; j < d; ++j) {
+        v[static_cast<std::size_t>(c * detail::padded<T>(d) + j)] = static_cast<T>(
+            cuts[static_cast<std::size_t>(c)].direction[static_cast<std::size_t>(j)]);
+      }
+    }
+  }
+};
+
+template <class T>
+Aligned<T> padded_copy(const std::vector<double>& from) {
+  return detail::pack<T>(from.data(), static_cast<std::int64_t>(from.size()), 1, 1, 0);
+}
+
+template <class T>
+class CpuPasses final : public detail::FilterPasses {
+ public:
+  CpuPasses(const ConstMatrixView& x, const VectorView& weights, const VectorView& scores,
+            int num_threads)
+      : x_(x),
+        rows_(x),
+        weights_(static_cast<T*>(weights.data)),
+        scores_(static_cast<T*>(scores.data)),
+        num_threads_(num_threads),
+        beside_(weights_, scores_, x.rows, num_threads) {}
+
+  std::vector<double> coordinate_medians(const std::vector<std::int64_t>& chosen) override {
+    constexpr std::int64_t kColumns = 64;  // gathered at once, so that rows are read in runs
+    const auto count = static_cast<std::int64_t>(chosen.size());
+    std::vector<double> out(static_cast<std::size_t>(rows_.d));
+    detail::parallel_for((rows_.d + kColumns - 1) / kColumns, num_threads_, [&](std::int64_t part) {
+      const std::int64_t first = part * kColumns;
+      const std::int64_t width = std::min(kColumns, rows_.d - first);
+      std::vector<double> values(static_cast<std::size_t>(width * count));
+      for (std::int64_t i = 0; i < count; ++i) {
+        const T* x = rows_[chosen[static_cast<std::size_t>(i)]] + first;
+        for (std::int64_t j = 0; j < width; ++j) {
+          values[static_cast<std::size_t>(j * count + i)] = static_cast<double>(x[j]);
+        }
+      }
+      for (std::int64_t j = 0; j < width; ++j) {
+        std::vector<double> column(values.begin() + j * count, values.begin() + (j + 1) * count);
+        out[static_cast<std::size_t>(first + j)] =
+            static_cast<double>(static_cast<T>(detail::quantile_of(column, 0.5)));
+      }
+    });
+    return out;
+  }
+
+  std::vector<double> distances2(const std::vector<std::int64_t>& chosen,
+                                 const std::vector<double>& centre) override {
+    const auto c = padded_copy<T>(centre);
+    std::vector<double> out(chosen.size());
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      out[i] = distance2(rows_[chosen[i]], c.data());
+    }
+    return out;
+  }
+
+  std::vector<double> pair_distances2(const std::vector<std::int64_t>& first,
+                                      const std::vector<std::int64_t>& second) override {
+    std::vector<double> out(first.size());
+    constexpr std::int64_t kPairs = 256;
+    const auto count = static_cast<std::int64_t>(first.size());
+    detail::parallel_for((count + kPairs - 1) / kPairs, num_threads_, [&](std::int64_t part) {
+      Aligned<T> centre(static_cast<std::size_t>(detail::padded<T>(rows_.d)), T(0));
+      for (std::int64_t p = part * kPairs; p < std::min(count, (part + 1) * kPairs); ++p) {
+        std::copy_n(rows_[second[static_cast<std::size_t>(p)]], rows_.d, centre.begin());
+        out[static_cast<std::size_t>(p)] =
+            distance2(rows_[first[static_cast<std::size_t>(p)]], centre.data());
+      }
+    });
+    return out;
+  }
+
+  void begin(const std::vector<double>& origin, const std::vector<std::int64_t>& sample) override {
+    origin_ = padded_copy<T>(origin);
+    centre_ = origin_;
+    sample_ = sample;
+    std::fill_n(weights_, x_.rows, T(1));
+    std::fill_n(scores_, x_.rows, T(0));
+  }
+
+  std::vector<double> sample_weights() override {
+    std::vector<double> out(sample_.size());
+    for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<double>(weights_[sample_[i]]);
+    return out;
+  }
+
+  std::vector<double> project_sample(const Block& directions) override {
+    const auto m = static_cast<int>(directions.count());
+    const auto v = detail::pack<T>(directions.numbers.data(), rows_.d, m, 1, rows_.d);
+    const Rows<T> some(x_, sample_.data(), static_cast<std::int64_t>(sample_.size()));
+    std::vector<double> out(sample_.size() * static_cast<std::size_t>(m));
+    over_tiles(some, [&](std::int64_t first, const RowTile<T>& tile, Scratch& scratch) {
+      kernels_.project(tile, origin_.data(), v.data(), m, scratch.z(tile.count * m));
+      for (int r = 0; r < tile.count; ++r) {
+        for (int c = 0; c < m; ++c) {
+          out[static_cast<std::size_t>(c) * sample_.size() + static_cast<std::size_t>(first + r)] =
+              static_cast<double>(scratch.projections[static_cast<std::size_t>(r * m + c)]);
+        }
+      }
+    });
+    return out;
+  }
+
+  Block sample_covariance(const Block& v, const std::vector<double>& mean) override {
+    return product(v, mean, sample_.data(), static_cast<std::int64_t>(sample_.size()));
+  }
+  Block covariance(const Block& v, const std::vector<double>& mean) override {
+    return product(v, mean, nullptr, 0);
+  }
+
+  detail::Survivors survivors() override {
+    auto m = detail::row_moments(rows_, weights_, centre_.data(), num_threads_);
+    return {std::move(m.mean), m.trace, m.mass};
+  }
+
+  void fail_on_bad_row() override {
+    try {
+      detail::fail_on_data(kOp, rows_);
+    } catch (const NonFiniteError& error) {
+      if (error.row() >= 0) throw;
+    }
+  }
+
+  Change support(const detail::Ball& ball, const std::vector<Cut>& cuts, double budget) override {
+    centre_ = padded_copy<T>(ball.centre);
+    const bool bounded = std::isfinite(ball.radius2);
+    const Packed<T> packed(cuts, rows_.d);
+    const int m = packed.count;
+    const Chunks chunks = chunks_for_sums();
+    std::vector<detail::MomentSums> sums(static_cast<std::size_t>(chunks.count));
+    std::vector<Change> changes(sums.size());
+    detail::parallel_for(chunks.count, num_threads_, [&](std::int64_t c) {
+      auto& sum = sums[static_cast<std::size_t>(c)];
+      auto& change = changes[static_cast<std::size_t>(c)];
+      Scratch scratch(rows_.d);
+      sum.shift.assign(static_cast<std::size_t>(detail::padded<T>(rows_.d)), 0.0);
+      Aligned<T> y(sum.shift.size());
+      const T* kept[detail::kFlush];
+      T ones[detail::kFlush];
+      std::fill_n(ones, detail::kFlush, T(1));
+      T square[detail::kFlush];
+      const std::int64_t end = std::min(x_.rows, (c + 1) * chunks.rows);
+      for (std::int64_t block = c * chunks.rows; block < end; block += detail::kFlush) {
+        const std::int64_t stop = std::min(end, block + detail::kFlush);
+        std::fill(y.begin(), y.end(), T(0));
+        for (std::int64_t i = block; i < stop; i += scratch.tile) {
+          const RowTile<T> tile = scratch.rows(rows_, i, stop);
+          T* z = scratch.z(tile.count * m);
+          kernels_.distances2(tile, centre_.data(), square);
+          if (m > 0) kernels_.project(tile, origin_.data(), packed.v.data(), m, z);
+          int left = 0;
+          for (int r = 0; r < tile.count; ++r) {
+            const double distance = static_cast<double>(square[r]);
+            change.overflow = change.overflow || !std::isfinite(distance);
+            const double far = bounded ? distance / ball.radius2 : 0.0;
+            bool inside = far <= 1.0;
+            double severity = inside ? 0.0 : kOutsideBall * far;
+            for (int j = 0; j < m; ++j) {
+              const Cut& cut = cuts[static_cast<std::size_t>(j)];
+              if (!cut.active()) continue;
+              const auto zj = static_cast<double>(z[r * m + j]);
+              inside = inside && cut.keeps(zj);
+              severity = std::max(severity, std::abs(zj - cut.centre) / cut.scale);
+            }
+            if (inside) {
+              kept[left++] = tile.rows[r];
+              sum.square += distance;
+              sum.mass += 1.0;
+            }
+            note(i + r, inside, severity, change);
+          }
+          kernels_.accumulate({kept, left, rows_.d}, centre_.data(), ones, 1, y.data());
+        }
+        for (std::size_t j = 0; j < y.size(); ++j) sum.shift[j] += static_cast<double>(y[j]);
+      }
+    });
+    Change total;
+    for (const Change& c : changes) {
+      total.moved += c.moved;
+      total.returned += c.returned;
+      total.overflow = total.overflow || c.overflow;
+    }
+    auto m0 = detail::add_moments(sums, widened(centre_).data(), rows_.d);
+    total.survivors = {std::move(m0.mean), m0.trace, m0.mass};
+    const double excess = (static_cast<double>(x_.rows) - m0.mass) - budget;
+    total.limited = excess > detail::kBudgetSlack;
+    if (total.limited) {
+      beside_.give_back(excess);
+      total.moved = total.returned = 0.0;
+      for (std::int64_t i = 0; i < x_.rows; ++i) {
+        const double before = std::signbit(scores_[i]) ? 1.0 : 0.0;
+        const double change = static_cast<double>(weights_[i]) - before;
+        total.moved += std::abs(change);
+        total.returned += std::max(change, 0.0);
+      }
+      total.survivors = survivors();
+    }
+    return total;
+  }
+
+  std::vector<Histogram> histograms(const detail::Ball& ball, const std::vector<Cut>& cuts,
+                                    bool weighted,
+                                    const std::vector<detail::CentreScale>& scored) override {
+    const auto centre = padded_copy<T>(ball.centre);
+    const bool bounded = std::isfinite(ball.radius2);
+    const Packed<T> packed(cuts, rows_.d);
+    const int m = packed.count;
+    constexpr int kSlots = detail::kBins + 2;
+    const Chunks chunks(x_.rows, 0);
+    std::vector<std::vector<double>> squares(static_cast<std::size_t>(chunks.count));
+    std::vector<std::vector<std::uint64_t>>
+        idle;  // buffers of finished tasks, taken up by the next
+    std::mutex mutex;
+    detail::parallel_for(chunks.count, num_threads_, [&](std::int64_t chunk) {
+      std::vector<std::uint64_t> counts;
+      {
+        const std::lock_guard lock(mutex);
+        if (!idle.empty()) {
+          counts = std::move(idle.back());
+          idle.pop_back();
+        }
+      }
+      counts.resize(static_cast<std::size_t>(m * kSlots), 0);
+      auto& square = squares[static_cast<std::size_t>(chunk)];
+      square.assign(static_cast<std::size_t>(2 * m), 0.0);
+      Scratch scratch(rows_.d);
+      T distance[detail::kFlush];
+      const std::int64_t end = std::min(x_.rows, (chunk + 1) * chunks.rows);
+      const auto count = [&](int j, double z, std::uint64_t amount) {
+        const detail::Grid& grid = cuts[static_cast<std::size_t>(j)].grid;
+        const int bin = grid.bin(z);
+        counts[static_cast<std::size_t>(j * kSlots + bin)] += amount;
+        if (bin == 0 || bin == kSlots - 1) {
+          const double offset = z - grid.origin;
+          square[static_cast<std::size_t>(2 * j + (bin != 0))] +=
+              static_cast<double>(amount) / detail::kOne * offset * offset;
+        }
+      };
+      for (std::int64_t i = chunk * chunks.rows; i < end; i += scratch.tile) {
+        const RowTile<T> tile = scratch.rows(rows_, i, end);
+        T* z = scratch.z(tile.count * m);
+        if (bounded) kernels_.distances2(tile, centre.data(), distance);
+        kernels_.project(tile, origin_.data(), packed.v.data(), m, z);
+        for (int r = 0; r < tile.count; ++r) {
+          const T* zr = z + r * m;
+          if (!scored.empty()) {
+            const double least = bounded ? radial(ball, distance[r]) : 0.0;
+            write_score(i + r, zr, scored, Worst{}, least);
+          }
+          if (bounded && !(static_cast<double>(distance[r]) <= ball.radius2)) continue;
+          const std::uint64_t amount =
+              weighted ? detail::units(static_cast<double>(weights_[i + r])) : detail::units(1.0);
+          if (amount == 0) continue;
+          int excluding = 0;
+          while (excluding < m && cuts[static_cast<std::size_t>(excluding)].keeps(
+                                      static_cast<double>(zr[excluding]))) {
+            ++excluding;
+          }
+          if (excluding < m) {
+            count(excluding, static_cast<double>(zr[excluding]), amount);
+          } else {
+            for (int j = 0; j < m; ++j) count(j, static_cast<double>(zr[j]), amount);
+          }
+        }
+      }
+      const std::lock_guard lock(mutex);
+      idle.push_back(std::move(counts));
+    });
+    std::vector<Histogram> out(cuts.size());
+    for (int j = 0; j < m; ++j) {
+      Histogram& h = out[static_cast<std::size_t>(j)];
+      h.grid = cuts[static_cast<std::size_t>(j)].grid;
+      for (int b = 0; b < kSlots; ++b) {
+        std::uint64_t sum = 0;
+        for (const auto& counts : idle) sum += counts[static_cast<std::size_t>(j * kSlots + b)];
+        h.counts[static_cast<std::size_t>(b)] = static_cast<double>(sum) / detail::kOne;
+      }
+      for (const auto& square : squares) {
+        for (std::size_t side = 0; side < 2; ++side) {
+          h.square[side] += square[static_cast<std::size_t>(2 * j) + side];
+        }
+      }
+    }
+    return out;
+  }
+
+  double standardised(const std::vector<Cut>& cuts) override {
+    score({}, cuts, Sum{});
+    double top = 0.0;
+    for (std::int64_t i = 0; i < x_.rows; ++i) {
+      if (weights_[i] > T(0)) top = std::max(top, static_cast<double>(scores_[i]));
+    }
+    return top;
+  }
+
+  void final_scores(const detail::Ball& ball, const std::vector<Cut>& cuts) override {
+    score(ball, cuts, Worst{});
+  }
+
+  // ---- weights and scores only -----------------------------------------------------------------
+
+  std::vector<double> tau_masses(double top) override { return beside_.tau_masses(top); }
+  double tau_bound(std::int64_t count) override { return beside_.tau_bound(count); }
+  Change reweigh(const detail::Reweighting& how, double budget) override {
+    Change total = beside_.reweigh(how, budget);
+    total.survivors = survivors();
+    return total;
+  }
+
+ private:
+  /// What a task needs for a tile of rows.
+  struct Scratch {
+    explicit Scratch(std::int64_t d)
+        : tile(detail::tile_rows<T>(d)), pointers(static_cast<std::size_t>(tile)) {}
+    T* z(int count) {
+      if (projections.size() < static_cast<std::size_t>(count))
+        projections.resize(static_cast<std::size_t>(count));
+      return projections.data();
+    }
+    RowTile<T> rows(const Rows<T>& from, std::int64_t first, std::int64_t end) {
+      const int count = static_cast<int>(std::min<std::int64_t>(tile, end - first));
+      for (int r = 0; r < count; ++r) pointers[static_cast<std::size_t>(r)] = from[first + r];
+      return {pointers.data(), count, from.d};
+    }
+    int tile;
+    std::vector<const T*> pointers;
+    std::vector<T> projections;
+  };
+
+  Chunks chunks_for_sums() const { return Chunks(x_.rows, detail::padded<T>(rows_.d) * 8); }
+
+  template <class Visit>
+  void over_tiles(const Rows<T>& rows, const Visit& visit) {
+    const Chunks chunks(rows.count, 0);
+    detail::parallel_for(chunks.count, num_threads_, [&](std::int64_t c) {
+      Scratch scratch(rows.d);
+      const std::int64_t end = std::min(rows.count, (c + 1) * chunks.rows);
+      for (std::int64_t i = c * chunks.rows; i < end; i += scratch.tile) {
+        visit(i, scratch.rows(rows, i, end), scratch);
+      }
+    });
+  }
+
+  double distance2(const T* row, const T* centre) const {
+    T out;
+    kernels_.distances2({&row, 1, rows_.d}, centre, &out);
+    return static_cast<double>(out);
+  }
+
+  std::vector<double> widened(const Aligned<T>& from) const {
+    return {from.begin(), from.begin() + rows_.d};
+  }
+
+  Block product(const Block& v, const std::vector<double>& mean, const std::int64_t* index,
+                std::int64_t count) const {
+    Block y{v.d, std::vector<double>(v.numbers.size())};
+    const ConstVectorView weights{weights_, x_.rows, x_.dtype};
+    cpu::covariance_apply({kOp, x_, weights, mean.data(), v.numbers.data(), y.numbers.data(),
+                           v.count(), 1, v.d, index, count},
+                          num_threads_);
+    return y;
+  }
+
+  /// Sets a row's weight to 0 or 1. Its score becomes its severity, and the sign of it says whether
+  /// the row was in before: wanted again only if the budget turns out to be exceeded.
+  void note(std::int64_t i, bool inside, double severity, Change& change) {
+    const double before = static_cast<double>(weights_[i]);
+    const double after = inside ? 1.0 : 0.0;
+    change.moved += std::abs(after - before);
+    change.returned += std::max(after - before, 0.0);
+    constexpr double kLargest = std::numeric_limits<T>::max();
+    const T size = severity <= kLargest ? static_cast<T>(severity) : std::numeric_limits<T>::max();
+    scores_[i] = before > 0.5 ? -size : size;
+    weights_[i] = inside ? T(1) : T(0);
+  }
+
+  struct Sum {
+    double operator()(double sum, double z2) const { return sum + z2; }
+  };
+  struct Worst {
+    double operator()(double worst, double z2) const { return std::max(worst, z2); }
+  };
+
+  /// scores[i] = all ((z_j - centre_j) / scale_j)^2 combined; the largest number of T where a
+  /// projection overflowed.
+  template <class Combine>
+  void write_score(std::int64_t i, const T* z, const std::vector<detail::CentreScale>& about,
+                   const Combine& combine, double least) {
+    double total = least;
+    double check = 0.0;
+    for (std::size_t j = 0; j < about.size(); ++j) {
+      const double t = (static_cast<double>(z[j]) - about[j].centre) / about[j].scale;
+      check += t;  // max() would hide a NaN
+      total = combine(total, t * t);
+    }
+    constexpr double kLargest = std::numeric_limits<T>::max();
+    scores_[i] = std::isfinite(check) && total <= kLargest ? static_cast<T>(total)
+                                                           : std::numeric_limits<T>::max();
+  }
+
+  /// What the ball says of a row: nothing inside it.
+  static double radial(const detail::Ball& ball, T distance2) {
+    const double far = static_cast<double>(distance2) / ball.radius2;
+    return far <= 1.0 ? 0.0 : ball.score * far;
+  }
+
+  template <class Combine>
+  void score(const detail::Ball& ball, const std::vector<Cut>& cuts, const Combine& combine) {
+    const Packed<T> packed(cuts, rows_.d);
+    const int m = packed.count;
+    const bool bounded = std::isfinite(ball.radius2);
+    const auto centre = padded_copy<T>(ball.centre);
+    std::vector<detail::CentreScale> about;
+    for (const Cut& cut : cuts) about.push_back({cut.centre, cut.scale});
+    over_tiles(rows_, [&](std::int64_t first, const RowTile<T>& tile, Scratch& scratch) {
+      T* z = scratch.z(tile.count * m);
+      T distance[detail::kFlush];
+      if (bounded) kernels_.distances2(tile, centre.data(), distance);
+      kernels_.project(tile, origin_.data(), packed.v.data(), m, z);
+      for (int r = 0; r < tile.count; ++r) {
+        const double least = bounded ? radial(ball, distance[r]) : 0.0;
+        write_score(first + r, z + r * m, about, combine, least);
+      }
+    });
+  }
+
+  ConstMatrixView x_;
+  Rows<T> rows_;
+  T* weights_;
+  T* scores_;
+  int num_threads_;
+  detail::RowWeights<T> beside_;  ///< the same two
+  const detail::RowKernels<T>& kernels_ = detail::row_kernels<T>();
+  Aligned<T> origin_;  ///< of all projections, for the whole run
+  Aligned<T> centre_;  ///< of the ball: distances and sums are about it
+  std::vector<std::int64_t> sample_;
+};
+
+}  // namespace
+
+std::unique_ptr<detail::FilterPasses> cpu::filter_passes(const ConstMatrixView& x,
+                                                         const VectorView& weights,
+                                                         const VectorView& scores,
+                                                         int num_threads) {
+  if (x.dtype == DType::float64) {
+    return std::make_unique<CpuPasses<double>>(x, weights, scores, num_threads);
+  }
+  return std::make_unique<CpuPasses<float>>(x, weights, scores, num_threads);
+}
+
+}  // namespace tamis

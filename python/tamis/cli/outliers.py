@@ -1,0 +1,223 @@
+"""``tamis outliers``: the rows of a table that stand out."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.cli import UsageError
+
+if TYPE_CHECKING:
+    from tamis.cli.tables import Table
+
+__all__ = ["add_parser", "run"]
+
+_DESCRIPTION = """\
+Scores for the rows of a table; the higher, the more a row stands out.
+
+A score is the largest squared distance of the row from the centre of the clean rows, in units of
+their spread, over the directions that give outliers away. Of a bell curve 9 is three standard
+deviations. Columns should have comparable units; --scale brings them to the same spread."""
+
+_EPILOG = """\
+examples:
+  tamis outliers data.csv
+  tamis outliers data.csv --scale --top 50 --csv scores.csv
+  tamis outliers data.npz --contamination 0.05 --plot scores.png
+
+exit status: 0 done, 1 the file could not be read, 2 wrong usage"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
+    """Add the ``outliers`` command."""
+    from tamis.cli.spectral import add_options
+
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "outliers",
+        help="the rows of a table that stand out, with scores",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_options(parser, "auto", "auto: as many as the filter leaves out")
+    parser.add_argument(
+        "--scale",
+        action="store_true",
+        help="first divide each column by its robust standard deviation (copies the table)",
+    )
+    add = parser.add_argument_group("output").add_argument
+    add("--top", type=int, default=20, metavar="N", help="rows to print (default: 20)")
+    add("--csv", type=Path, metavar="OUT", help="write the scores of all rows to OUT")
+    add("--plot", type=Path, metavar="OUT", help="plot them to OUT: .png, .pdf or .svg")
+    add("--json", action="store_true", help="print one JSON object instead of the table")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the rows of a table that stand out; raises what ``main`` reports."""
+    from tamis.cli import spectral
+    from tamis.estimators import SpectralOutlierDetector
+
+    spectral.check_usage(args)
+    _check_usage(args)
+    if args.plot is not None:
+        from tamis import plotting  # a missing matplotlib is said before anything is read
+
+        plotting.require_matplotlib()
+    table = spectral.read(args)
+    values = _scaled(table.values) if args.scale else table.values
+    found = SpectralOutlierDetector(**spectral.parameters(args)).fit(values)
+    scores = -np.asarray(found.training_scores_, dtype=np.float64)
+    outlier = scores > -found.offset_
+    order = np.argsort(-scores, kind="stable")[: args.top]
+    if args.csv is not None:
+        _write(args.csv, table, scores, outlier)
+    if args.plot is not None:
+        figure = plotting.plot_scores(
+            scores,
+            threshold=-found.offset_,
+            support=found.support_,
+            eigenvalues=found.eigenvalues_,
+            title=spectral.describe(args, table).replace("; ", "\n", 1),
+        )
+        plotting.save_figure(figure, args.plot)
+    spread = spectral.column_spread(values, found.support_, np.asarray(found.location_, float))
+    z = (np.asarray(values[order], dtype=np.float64) - found.location_) / spread
+    if args.json:
+        facts = _facts(args, table, found, scores, outlier)
+        print(json.dumps(facts | {"top": _top(table, order, scores, outlier, z)}, indent=2))
+        return 0
+    print(spectral.describe(args, table))
+    if order.size:
+        print(f"\n{_text(table, _top(table, order, scores, outlier, z))}")
+    count = int(outlier.sum())
+    print(f"\noutliers: {count} of {len(scores)} rows, with scores above {-found.offset_:.4g}")
+    print("\n".join(spectral.described_stop(found, len(scores))))
+    for path in (args.csv, args.plot):
+        if path is not None:
+            print(f"wrote {path}")
+    return 0
+
+
+def _check_usage(args: argparse.Namespace) -> None:
+    if args.top < 0:
+        raise UsageError(f"--top expects a number of at least 0, got {args.top}")
+    if args.contamination == 0.0:
+        raise UsageError("--contamination expects a number above 0 or auto, got 0")
+    if args.plot is not None and args.plot.suffix.lower() not in {".png", ".pdf", ".svg"}:
+        raise UsageError(f"--plot expects a name ending in .png, .pdf or .svg, got {args.plot}")
+
+
+def _scaled(values: NDArray[Any]) -> NDArray[Any]:
+    """Columns over their robust deviation: 60% of the distances to the median over .8416.
+
+    As the filter measures the spread along a direction; columns of which most is one value are
+    divided by their standard deviation, and constant ones left alone.
+    """
+    from tamis.location import coordinate_median
+
+    centre = np.asarray(coordinate_median(values), dtype=np.float64)
+    out = values.astype(np.float64)
+    for column in range(out.shape[1]):
+        distance = np.abs(out[:, column] - centre[column])
+        spread = float(np.quantile(distance, 0.6)) / 0.8416212335729143
+        out[:, column] /= spread or float(out[:, column].std()) or 1.0
+    return out.astype(values.dtype)
+
+
+def _top(
+    table: Table,
+    order: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    outlier: NDArray[np.bool_],
+    z: NDArray[np.float64],
+) -> list[dict[str, Any]]:
+    """The rows that are shown: number, line, score, and the column that is furthest out."""
+    lines: list[int | None] = [None] * order.size
+    if table.text:
+        lines = list(table.lines([int(row) for row in order]))
+    top = []
+    for row, line, deviations in zip(order.tolist(), lines, z, strict=True):
+        column = int(np.argmax(np.abs(deviations)))
+        top.append(
+            {
+                "row": row,
+                **({} if line is None else {"line": line}),
+                "score": float(scores[row]),
+                "outlier": bool(outlier[row]),
+                "column": table.names[column],
+                "value": float(table.values[row, column]),
+                "deviations": float(deviations[column]),
+            }
+        )
+    return top
+
+
+def _text(table: Table, top: list[dict[str, Any]]) -> str:
+    from tamis.cli.spectral import text_table
+
+    head = ["row", "score", "outlier", "furthest column", "value", "sd from mean"]
+    rows = [
+        [
+            str(entry["row"]),
+            f"{entry['score']:.4g}",
+            "yes" if entry["outlier"] else "no",
+            entry["column"],
+            f"{entry['value']:.6g}",
+            f"{entry['deviations']:+.3g}",
+        ]
+        for entry in top
+    ]
+    if table.text:
+        head.insert(1, "line")
+        for cells, entry in zip(rows, top, strict=True):
+            cells.insert(1, str(entry["line"]))
+    return text_table(head, rows, left=[head.index("furthest column")])
+
+
+def _facts(
+    args: argparse.Namespace,
+    table: Table,
+    found: Any,
+    scores: NDArray[np.float64],
+    outlier: NDArray[np.bool_],
+) -> dict[str, Any]:
+    from tamis import __version__
+
+    return {
+        "tamis": __version__,
+        "file": args.file.name,
+        "rows": len(scores),
+        "columns": table.names,
+        "contamination": args.contamination,
+        "rule": args.rule,
+        "assume": args.assume,
+        "prune": not args.no_prune,
+        "scale": args.scale,
+        "seed": args.seed,
+        "threshold": -found.offset_,
+        "outliers": [int(row) for row in np.flatnonzero(outlier)],
+        "share_left_out": found.contamination_,
+        "rounds": found.n_iter_,
+        "eigenvalues": [float(value) for value in found.eigenvalues_],
+        "stop_reason": found.stop_reason_,
+    }
+
+
+def _write(
+    path: Path, table: Table, scores: NDArray[np.float64], outlier: NDArray[np.bool_]
+) -> None:
+    lines = table.lines(range(len(scores))) if table.text else None
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["row", *([] if lines is None else ["line"]), "score", "outlier"])
+        for row, (score, out) in enumerate(zip(scores.tolist(), outlier.tolist(), strict=True)):
+            line = [] if lines is None else [lines[row]]
+            writer.writerow([row, *line, repr(score), int(out)])

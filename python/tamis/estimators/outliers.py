@@ -1,0 +1,262 @@
+"""`SpectralOutlierDetector`: how far out a row is along the directions that give outliers away."""
+
+from __future__ import annotations
+
+import math
+import sys
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis import _arrays, _rows
+from tamis.estimators._base import BaseEstimator, OutlierMixin
+from tamis.estimators._validation import check_fitted, checked_rows, filter_options, filter_rows
+
+__all__ = ["SpectralOutlierDetector"]
+
+
+class SpectralOutlierDetector(OutlierMixin, BaseEstimator):
+    """Outliers by iterative spectral filtering, for many columns and no labels.
+
+    The filter of `tamis.RobustMean` finds the directions along which rows lie too far out, and the
+    centre and spread of clean rows along each. A row's score is its largest squared distance from
+    these centres, in units of the spread: with clean rows of light tails, 9 is three standard
+    deviations in the worst of a few directions.
+
+    Parameters
+    ----------
+    contamination : float in (0, 0.5) or "auto"
+        Share of the rows of `fit` to call outliers: sets ``offset_``. "auto": as many as the
+        filter removes.
+    rule, assume, prune, readmit, max_rounds, max_removed, random_state, n_jobs
+        As in `tamis.RobustMean`.
+
+    Attributes
+    ----------
+    offset_ : float
+        ``decision_function = score_samples - offset_``. It lies half-way between the scores of the
+        last row that is called an outlier and the first that is not, where
+        ``floor(contamination n)`` of the rows of `fit` are outliers, or as many as the filter left
+        out with "auto". Rows whose scores are tied with the first that is not are not, so ties
+        make it fewer. Where there is none, it lies just below all scores.
+    training_scores_ : array of shape (n,)
+        `score_samples` of the rows of `fit`.
+    location_ : array of shape (n_features_in_,)
+        Robust mean of the rows.
+    support_ : bool array of shape (n,)
+        Rows that the filter kept. They define ``location_`` and the directions; what is called an
+        outlier is decided by ``offset_``.
+    contamination_ : float
+        Share of the rows that the filter left out.
+    directions_ : array of shape (n_features_in_, m)
+        Unit vectors, those that gave outliers away first.
+    centers_, scales_ : arrays of shape (m,)
+        Centre and robust standard deviation of clean rows along each.
+    n_cuts_ : int
+        How many of the m directions define ``support_``.
+    ball_center_ : array of shape (n_features_in_,)
+    ball_radius_, ball_scale_ : float
+        The ball outside which rows are outliers whatever their direction; an infinite radius where
+        ``prune=False``.
+    eigenvalues_, n_iter_, stop_reason_, n_features_in_, feature_names_in_
+        As in `tamis.RobustMean`.
+
+    See Also
+    --------
+    tamis.compat.pyod.SpectralOutlierDetector : with PyOD's conventions, of opposite sign.
+
+    Notes
+    -----
+    Directions are found where variance is largest, so columns should have comparable units; put
+    ``sklearn.preprocessing.RobustScaler`` in front where they have not.
+
+    ``score_samples(X) = -max_j ((v_j . x - center_j) / scale_j)^2``, and outside the ball at most
+    ``-(|x - ball_center| / ball_scale)^2``; computed in float64 and given in the dtype of the rows.
+    The filter may always leave out one row, however small
+    ``max_removed * contamination * n`` is; with less than 3 rows it looks at no direction, all
+    scores are 0 and no row is an outlier.
+
+    Examples
+    --------
+    >>> import numpy as np, tamis
+    >>> X = np.random.default_rng(0).standard_normal((1000, 20))
+    >>> X[:20] += 3.0
+    >>> detector = tamis.SpectralOutlierDetector(contamination="auto").fit(X)
+    >>> np.flatnonzero(detector.predict(X) == -1).tolist() == list(range(20))
+    True
+    """
+
+    def __init__(
+        self,
+        contamination: float | Literal["auto"] = 0.1,
+        *,
+        rule: str = "gaussian_tail",
+        assume: str = "none",
+        prune: bool = True,
+        readmit: bool = True,
+        max_rounds: int = 50,
+        max_removed: float = 2.5,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.contamination = contamination
+        self.rule = rule
+        self.assume = assume
+        self.prune = prune
+        self.readmit = readmit
+        self.max_rounds = max_rounds
+        self.max_removed = max_removed
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any = None) -> SpectralOutlierDetector:
+        """Find the directions and the threshold.
+
+        Parameters
+        ----------
+        X : array of shape (n, d)
+            NumPy array, torch tensor, data frame, or what NumPy makes an array of.
+        y : ignored
+
+        Returns
+        -------
+        SpectralOutlierDetector
+            Itself.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Not a table of finite numbers (the first bad row is named), or a parameter out of
+            range; the message names it.
+        """
+        options = filter_options(self)
+        rows = checked_rows(self, X, reset=True)
+        n = int(rows.shape[0])
+        flagged = None
+        if not isinstance(self.contamination, str):
+            share = _rows.check_contamination(self.contamination)
+            if share == 0.0:
+                raise ValueError("contamination: expected a number in (0, 0.5) or 'auto', got 0")
+            flagged = int(share * n + 1e-9)
+            if options["max_removed"] * share * n < 1.0:  # else the filter would not even look
+                options["contamination"] = min((1.0 + 1e-9) / (options["max_removed"] * n), 0.4)
+        found = filter_rows(rows, options)
+        self.location_ = found.mean
+        self.support_ = found.support
+        self.contamination_ = float(found.contamination)
+        self.directions_ = found.directions
+        self.centers_ = found.centers
+        self.scales_ = found.scales
+        self.n_cuts_ = int(found.cuts)
+        self.ball_center_ = found.ball_center
+        self.ball_radius_ = float(found.ball_radius)
+        self.ball_scale_ = float(found.ball_scale)
+        self.eigenvalues_ = found.eigenvalues
+        self.n_iter_ = int(found.rounds)
+        self.stop_reason_ = str(found.stop_reason)
+        self.training_scores_ = -found.scores
+        if flagged is None:
+            flagged = n - int(found.support.sum())
+        self.offset_ = _offset(_as_float64(self.training_scores_), flagged, rows)
+        return self
+
+    def score_samples(self, X: Any) -> Any:
+        """Scores of rows, higher for more normal ones; at most 0.
+
+        Parameters
+        ----------
+        X : array of shape (m, d)
+
+        Returns
+        -------
+        array of shape (m,)
+            In the library and dtype of ``X``.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        TypeError, ValueError
+            Not a table of finite numbers with the columns of `fit`.
+        """
+        check_fitted(self, "offset_")
+        rows = checked_rows(self, X, reset=False)
+        if _arrays.is_torch(rows) and rows.device.type != "cpu":
+            return _torch_scores(self, rows)
+        V, c, s = (_as_float64(a) for a in (self.directions_, self.centers_, self.scales_))
+        center = _as_float64(self.ball_center_)
+        array = _rows.as_numpy(rows)
+        scores = np.zeros(array.shape[0])
+        for part in _rows.blocks(array):
+            with np.errstate(over="ignore", invalid="ignore"):
+                x = array[part].astype(np.float64, copy=False)
+                worst = np.square((x @ V - c) / s).max(axis=1, initial=0.0)
+                if math.isfinite(self.ball_radius_):
+                    radius = np.sqrt(np.square(x - center).sum(axis=1))
+                    far = np.where(radius > self.ball_radius_, radius / self.ball_scale_, 0.0)
+                    worst = np.maximum(worst, np.square(far))
+                np.negative(worst, out=scores[part])
+        if not np.isfinite(scores).all() or not V.shape[1]:
+            _rows.check_finite(array)
+        lowest = -float(np.finfo(array.dtype).max)  # for finite numbers whose squares overflow
+        scores = np.where(np.isnan(scores), lowest, np.maximum(scores, lowest))
+        return _rows.in_library_of(scores, rows)
+
+    def decision_function(self, X: Any) -> Any:
+        """``score_samples(X) - offset_``: negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> Any:
+        """-1 for outliers and 1 for the rest, int64 of shape (m,); see `score_samples`."""
+        return _labels(self.decision_function(X))
+
+    def fit_predict(self, X: Any, y: Any = None) -> Any:
+        """``fit(X).predict(X)``, without reading the rows again."""
+        return _labels(self.fit(X).training_scores_ - self.offset_)
+
+
+def _labels(decision: Any) -> Any:
+    if _arrays.is_torch(decision):
+        torch = sys.modules["torch"]
+        return torch.where(decision >= 0, 1, -1)
+    return np.where(decision >= 0, 1, -1)
+
+
+def _as_float64(values: Any) -> NDArray[np.float64]:
+    array = values.cpu().numpy() if _arrays.is_torch(values) else values
+    return np.asarray(array, dtype=np.float64)
+
+
+def _torch_scores(detector: SpectralOutlierDetector, rows: Any) -> Any:
+    """The same on the tensor's own device."""
+    torch = sys.modules["torch"]
+    V, c, s, center = (
+        torch.from_numpy(_as_float64(a)).to(rows.device)
+        for a in (detector.directions_, detector.centers_, detector.scales_, detector.ball_center_)
+    )
+    scores = torch.zeros(rows.shape[0], dtype=torch.float64, device=rows.device)
+    for part in _rows.blocks(rows):
+        x = rows[part].double()
+        worst = torch.zeros_like(scores[part])
+        if V.shape[1]:
+            worst = ((x @ V - c) / s).square().amax(dim=1)
+        if math.isfinite(detector.ball_radius_):
+            radius = (x - center).norm(dim=1)
+            far = torch.where(radius > detector.ball_radius_, radius / detector.ball_scale_, 0.0)
+            worst = torch.maximum(worst, far.square())
+        scores[part] = -worst
+    if not bool(torch.isfinite(rows).all()):
+        _rows.check_finite(rows.cpu().numpy())
+    return scores.to(rows.dtype)
+
+
+def _offset(scores: NDArray[np.float64], flagged: int, like: Any) -> float:
+    """A threshold with at most ``flagged`` scores below it, not to be crossed by rounding."""
+    ordered = np.sort(scores)
+    first_normal = float(ordered[flagged])
+    near = 1e-5 if _arrays.dtype_name(like) == "float32" else 1e-9
+    below = ordered[:flagged][ordered[:flagged] < first_normal - near * abs(first_normal)]
+    if below.size:
+        return 0.5 * (float(below[-1]) + first_normal)
+    return first_normal - max(near * abs(first_normal), 1e-300)

@@ -1,0 +1,146 @@
+// Oracles: plain sums in long double; the baseline's kernels, bit for bit; other groupings of rows
+// and columns, bit for bit.
+#include <cmath>
+#include <cstdint>
+#include <random>
+#include <vector>
+
+#include "check.hpp"
+#include "src/detail/aligned.hpp"
+#include "src/detail/row_passes.hpp"
+#include "tamis/exec.hpp"
+
+namespace {
+
+using tamis::detail::Aligned;
+using tamis::detail::padded;
+
+/// Rows with junk between them, a centre and packed columns.
+template <class T>
+struct Problem {
+  std::int64_t d;
+  int rows, k;
+  std::vector<T> x;
+  std::vector<const T*> pointers;
+  Aligned<T> centre, v;
+  std::vector<T> a;
+
+  Problem(std::int64_t columns, int count, int vectors) : d(columns), rows(count), k(vectors) {
+    std::mt19937_64 generator(static_cast<std::uint64_t>(1000 * d + 10 * rows + k));
+    std::normal_distribution<double> normal;
+    const auto draw = [&] { return static_cast<T>(normal(generator)); };
+    x.resize(static_cast<std::size_t>(rows * (d + 3) + 3), std::numeric_limits<T>::quiet_NaN());
+    for (int r = 0; r < rows; ++r) {
+      for (std::int64_t j = 0; j < d; ++j)
+        x[static_cast<std::size_t>(3 + r * (d + 3) + j)] = draw();
+      pointers.push_back(x.data() + 3 + r * (d + 3));
+    }
+    centre.assign(static_cast<std::size_t>(padded<T>(d)), T(0));
+    v.assign(static_cast<std::size_t>(padded<T>(d) * k), T(0));
+    for (std::int64_t j = 0; j < d; ++j) {
+      centre[static_cast<std::size_t>(j)] = draw();
+      for (int c = 0; c < k; ++c) v[static_cast<std::size_t>(c * padded<T>(d) + j)] = draw();
+    }
+    for (int i = 0; i < rows * k; ++i) a.push_back(draw());
+  }
+  long double centred(int r, std::int64_t j) const {
+    return static_cast<long double>(static_cast<T>(pointers[static_cast<std::size_t>(r)][j] -
+                                                   centre[static_cast<std::size_t>(j)]));
+  }
+  tamis::detail::RowTile<T> tile(int first, int count) const {
+    return {pointers.data() + first, count, d};
+  }
+};
+
+template <class T>
+void check_problem(std::int64_t d, int rows, int k) {
+  const Problem<T> p(d, rows, k);
+  const auto& kernels = tamis::detail::row_kernels<T>();
+  std::vector<T> z(static_cast<std::size_t>(rows * k), T(-1));
+  std::vector<T> z0 = z;
+  kernels.project(p.tile(0, rows), p.centre.data(), p.v.data(), k, z.data());
+  tamis::cpu::baseline::project(p.tile(0, rows), p.centre.data(), p.v.data(), k, z0.data());
+  CHECK(z == z0);
+  std::vector<T> square(static_cast<std::size_t>(rows), T(-1));
+  std::vector<T> square0 = square;
+  kernels.distances2(p.tile(0, rows), p.centre.data(), square.data());
+  tamis::cpu::baseline::distances2(p.tile(0, rows), p.centre.data(), square0.data());
+  CHECK(square == square0);
+  Aligned<T> y(p.v.size(), T(0.5));
+  Aligned<T> y0 = y;
+  Aligned<T> y1 = y;
+  kernels.accumulate(p.tile(0, rows), p.centre.data(), p.a.data(), k, y.data());
+  tamis::cpu::baseline::accumulate(p.tile(0, rows), p.centre.data(), p.a.data(), k, y0.data());
+  CHECK(y == y0);
+  const int half = rows / 2;  // in two calls: the same bits
+  kernels.accumulate(p.tile(0, half), p.centre.data(), p.a.data(), k, y1.data());
+  kernels.accumulate(p.tile(half, rows - half), p.centre.data(), p.a.data() + half * k, k,
+                     y1.data());
+  CHECK(y == y1);
+  for (int r = 0; r < rows; ++r) {  // one row and one column at a time: the same bits
+    for (int c = 0; c < k; ++c) {
+      T alone;
+      kernels.project(p.tile(r, 1), p.centre.data(), p.v.data() + c * padded<T>(d), 1, &alone);
+      CHECK_EQ(alone, z[static_cast<std::size_t>(r * k + c)]);
+    }
+  }
+  // A sum of m products rounds at most m + 4 times: error <= (m + 4) eps sum |terms|.
+  const long double eps = std::numeric_limits<T>::epsilon();
+  for (int r = 0; r < rows; ++r) {
+    for (int c = 0; c < k; ++c) {
+      long double sum = 0, size = 0;
+      for (std::int64_t j = 0; j < d; ++j) {
+        const long double term =
+            p.centred(r, j) * p.v[static_cast<std::size_t>(c * padded<T>(d) + j)];
+        sum += term;
+        size += std::fabs(term);
+      }
+      CHECK_NEAR(static_cast<double>(z[static_cast<std::size_t>(r * k + c)]),
+                 static_cast<double>(sum),
+                 static_cast<double>((static_cast<long double>(d) + 4) * eps * size));
+    }
+  }
+  for (int c = 0; c < k; ++c) {
+    for (std::int64_t j = 0; j < d; ++j) {
+      long double sum = 0.5L, size = 0.5L;
+      for (int r = 0; r < rows; ++r) {
+        const long double term = p.centred(r, j) * p.a[static_cast<std::size_t>(r * k + c)];
+        sum += term;
+        size += std::fabs(term);
+      }
+      CHECK_NEAR(static_cast<double>(y[static_cast<std::size_t>(c * padded<T>(d) + j)]),
+                 static_cast<double>(sum),
+                 static_cast<double>((static_cast<long double>(rows) + 4) * eps * size));
+    }
+  }
+}
+
+template <class T>
+void check_all() {
+  for (const std::int64_t d : {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 100, 130}) {
+    for (const int k : {1, 2, 3, 5, 8, 13}) check_problem<T>(d, d < 40 ? 11 : 5, k);
+  }
+}
+
+}  // namespace
+
+TEST_CASE(kernels_agree_in_every_bit_float32) { check_all<float>(); }
+TEST_CASE(kernels_agree_in_every_bit_float64) { check_all<double>(); }
+
+TEST_CASE(strides_avoid_common_cache_sets) {
+  for (const std::int64_t d : {1, 16, 17, 512, 1024, 4096}) {
+    CHECK(padded<float>(d) >= d);
+    CHECK_EQ(padded<float>(d) / tamis::detail::kWide<float> % 2, 1);
+  }
+}
+
+TEST_CASE(chunks_cover_the_rows_once) {
+  for (const std::int64_t n : {1, 127, 128, 129, 8192, 8193, 100000, 123457}) {
+    for (const std::int64_t bytes : {0, 1000, 50 << 20, 100 << 20}) {
+      const tamis::detail::Chunks chunks(n, bytes);
+      CHECK(chunks.rows % tamis::detail::kFlush == 0);
+      CHECK(chunks.count * chunks.rows >= n && (chunks.count - 1) * chunks.rows < n);
+      CHECK(chunks.count == 1 || chunks.count * bytes <= tamis::detail::kMaxChunkBytes);
+    }
+  }
+}
