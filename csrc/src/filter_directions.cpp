@@ -22,8 +22,9 @@ constexpr std::int64_t kSamplePasses = 6;
 constexpr double kSampleTol = 1e-2;
 constexpr double kOwnScaleFactor = 3.0;        // tail factor where the scale itself is a guess
 constexpr double kHeavyVarianceRatio = 2.333;  // variance of t_3 over the squared quartile scale
-constexpr double kMarkovRadius2 = 100.0;  // in median squared distances: keeps 99% of any clean rows
-constexpr double kPairQuantile = 0.4;                                             // stands until (1 - eps)^2 < 0.4, eps = 0.37
+constexpr double kMarkovRadius2 =
+    100.0;                             // in median squared distances: keeps 99% of any clean rows
+constexpr double kPairQuantile = 0.4;  // stands until (1 - eps)^2 < 0.4, eps = 0.37
 constexpr double kPairNormal = -0.2533471031357997;  // Phi^-1(0.4)
 
 }  // namespace
@@ -114,12 +115,14 @@ KrylovResult FilterLoop::top_directions() {
                 .vectors;
   }
   const auto apply = [&](const Block& v) { return count_pass().covariance(v, now_.mean); };
-  return block_krylov(apply, start,
-                      KrylovOptions{.wanted = std::min(kLeading, width),
-                                    .returned = std::min(kDirections, width),
-                                    .tol = kKrylovTol,
-                                    .max_passes = kKrylovPasses,
-                                    .seed = options_.seed});
+  auto found = block_krylov(apply, start,
+                            KrylovOptions{.wanted = std::min(kLeading, width),
+                                          .returned = std::min(kDirections, width),
+                                          .tol = kKrylovTol,
+                                          .max_passes = kKrylovPasses,
+                                          .seed = options_.seed});
+  orient(found.vectors);  // a mirrored histogram could decide differently
+  return found;
 }
 
 Cut FilterLoop::lay_grid(const double* direction, const double* z,

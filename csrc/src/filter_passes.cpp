@@ -244,6 +244,7 @@ class CpuPasses final : public detail::FilterPasses {
     const Packed<T> packed(cuts, rows_.d);
     const int m = packed.count;
     constexpr int kSlots = detail::kBins + 2;
+    const std::uint64_t one = detail::units(1.0);
     const Chunks chunks(x_.rows, 0);
     std::vector<std::vector<double>> squares(static_cast<std::size_t>(chunks.count));
     std::vector<std::vector<std::uint64_t>>
@@ -287,7 +288,7 @@ class CpuPasses final : public detail::FilterPasses {
           }
           if (bounded && !(static_cast<double>(distance[r]) <= ball.radius2)) continue;
           const std::uint64_t amount =
-              weighted ? detail::units(static_cast<double>(weights_[i + r])) : detail::units(1.0);
+              weighted ? detail::units(static_cast<double>(weights_[i + r])) : one;
           if (amount == 0) continue;
           int excluding = 0;
           while (excluding < m && cuts[static_cast<std::size_t>(excluding)].keeps(

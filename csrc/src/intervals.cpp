@@ -16,6 +16,9 @@ constexpr double kAtomBin = 0.04;  // a smooth density's fullest bin holds 0.012
 constexpr double kAtomRows = 5.0;
 constexpr double kAtomShare = 0.35;  // more than this in atoms: the data are discrete, and stay
 constexpr double kTracyWidom = 4.0;
+constexpr double kTie = 1e-6;  // bins: distances this close are equal
+constexpr double kBelowOne =
+    1.0 - 1e-12;  // a level of 1 must not fall into an empty bin by rounding
 constexpr double kTiny = 1e-300;
 
 double upper_tail(double t) { return 0.5 * std::erfc(t * M_SQRT1_2); }
@@ -27,7 +30,8 @@ double truncated_variance(double t) {
   return std::clamp(1.0 - 2.0 * t * density(t) / inside, 0.0, 1.0);
 }
 
-/// Bins in order of distance from `centre`, nearer first; of two as far, the lower one.
+/// Bins in order of distance from `centre`, nearer first; of two as far but for rounding, the lower
+/// one.
 class Outward {
  public:
   Outward(const Histogram& h, int first, int last, double centre)
@@ -40,7 +44,7 @@ class Outward {
     const double to_left = left_ >= first_ ? centre_ - h_.middle(left_) : kInfinity;
     const double to_right = right_ <= last_ ? h_.middle(right_) - centre_ : kInfinity;
     if (left_ < first_ && right_ > last_) return false;
-    if (to_left <= to_right) {
+    if (to_left <= to_right + kTie * h_.grid.width) {
       bin = left_--;
       distance = to_left;
     } else {
@@ -90,7 +94,7 @@ Location centre_and_scale(const Histogram& h, int first, int last, double lower,
   const double total = part + part / kept * (lower + upper);
   const double level = (0.5 * total - part / kept * lower) / part;
   const double centre = quantile(h, first, counts, std::clamp(level, 0.0, 1.0));
-  const double target = std::min(kScaleLevel * total / part, 1.0) * part;
+  const double target = std::min(kScaleLevel * total / part, kBelowOne) * part;
   Outward outward(h, first, last, centre);
   double before = 0.0;
   double scale = 0.0;

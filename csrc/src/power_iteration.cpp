@@ -155,14 +155,12 @@ EigenResult power_iteration(ConstMatrixView x, std::int64_t k, ConstVectorView w
   const auto last = static_cast<std::size_t>(k);
   result.clustered =
       found.spectrum.size() > last && found.spectrum[last - 1] - found.spectrum[last] <= bound;
+  detail::orient(found.vectors);
   result.vectors.resize(static_cast<std::size_t>(d * k));
   for (std::int64_t c = 0; c < k; ++c) {
     const double* v = found.vectors[c];
-    const double* largest =
-        std::max_element(v, v + d, [](double a, double b) { return std::abs(a) < std::abs(b); });
-    const double sign = *largest < 0.0 ? -1.0 : 1.0;
     for (std::int64_t j = 0; j < d; ++j) {
-      result.vectors[static_cast<std::size_t>(j * k + c)] = sign * v[j];
+      result.vectors[static_cast<std::size_t>(j * k + c)] = v[j];
     }
   }
   return result;

@@ -44,6 +44,9 @@ struct KrylovOptions {
 /// that loses all but 1e-10 of its length is dropped, or replaced by seeded noise if `fill`.
 Block orthonormalise(const Block& block, const Block& basis, bool fill, std::uint64_t seed);
 
+/// Gives each vector the sign that makes its largest entry positive: eigenvectors have none.
+void orient(Block& block);
+
 /// Block Lanczos with full reorthogonalisation: Rayleigh-Ritz on the whole Krylov space. At 256
 /// vectors the space is restarted from its leading Ritz vectors.
 KrylovResult block_krylov(const Operator& apply, const Block& start, const KrylovOptions& options);

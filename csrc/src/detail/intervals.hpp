@@ -26,8 +26,11 @@ struct Grid {
 
   /// 0 and kBins + 1 are the overflows.
   int bin(double z) const {
-    const double position = std::floor((z - origin) / width) + (kBins / 2 + 1);
-    return position < 0.0 ? 0 : position > kBins + 1 ? kBins + 1 : static_cast<int>(position);
+    const double position = (z - origin) / width;
+    if (!(position >= -kBins / 2)) return 0;
+    if (position >= kBins / 2) return kBins + 1;
+    const int whole = static_cast<int>(position);  // floor() is a library call on the baseline
+    return whole - (position < whole ? 1 : 0) + kBins / 2 + 1;
   }
   /// Lower edge of bin 1 + i; i = kBins gives the upper edge of the last.
   double edge(int i) const { return origin + width * (i - kBins / 2); }

@@ -18,7 +18,8 @@ namespace detail {
 struct Ball {
   std::vector<double> centre;
   double radius2 = kInfinity;
-  double score = 0.0;  ///< of a row on the border; one outside scores at least score |x - c|^2 / r^2
+  double score =
+      0.0;  ///< of a row on the border; one outside scores at least score |x - c|^2 / r^2
 };
 
 /// Sums over the rows as they are weighted now.
