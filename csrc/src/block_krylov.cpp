@@ -102,7 +102,8 @@ Ritz ritz_pairs(const Space& space, const SmallEigen& small, std::int64_t count)
 }
 
 bool small_residuals(const Ritz& ritz, const KrylovOptions& options) {
-  const double bound = options.tol * std::max(ritz.values[0], kTiny);
+  const double rounding = options.rounding == nullptr ? 0.0 : *options.rounding;
+  const double bound = std::max(options.tol * std::max(ritz.values[0], kTiny), rounding);
   const auto wanted =
       std::min<std::size_t>(static_cast<std::size_t>(options.wanted), ritz.values.size());
   return std::all_of(ritz.residuals.begin(),

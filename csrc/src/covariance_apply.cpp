@@ -128,6 +128,12 @@ class Pass {
       return total.y[static_cast<std::size_t>(c * stride_ + j)];
     };
     bool finite = true;
+    if (task_.found_mean != nullptr) {
+      for (std::int64_t j = 0; j < d; ++j) {
+        task_.found_mean[j] = static_cast<double>(shift_[static_cast<std::size_t>(j)]) +
+                              entry(task_.k, j) / total.weight;
+      }
+    }
     for (std::int64_t c = 0; c < task_.k; ++c) {
       double along = 0.0;  // (mean - shift) . v
       if (task_.mean == nullptr) {

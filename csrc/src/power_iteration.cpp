@@ -8,14 +8,14 @@
 #include "src/detail/covariance_apply_backend.hpp"
 #include "src/detail/matrix_check.hpp"
 #include "src/detail/power_iteration_backend.hpp"
-#include "src/detail/row_passes.hpp"
 #include "src/detail/uniform_hash.hpp"
 
 namespace tamis {
 namespace {
 
 constexpr const char* kOp = "power_iteration";
-constexpr std::int64_t kExtraColumns = 4;
+constexpr std::int64_t kExtraColumns = 1;  // shows whether the k-th value is repeated
+constexpr std::int64_t kMostPairs = 252;
 constexpr std::int64_t kSampleRows = 4096;
 constexpr std::int64_t kSamplePasses = 6;
 constexpr double kSampleTol = 1e-2;
@@ -27,16 +27,17 @@ class CpuOperator final : public detail::CovarianceOperator {
   CpuOperator(const ConstMatrixView& x, const ConstVectorView& weights, const double* mean,
               int num_threads)
       : x_(x), weights_(weights), num_threads_(num_threads) {
-    if (mean != nullptr) {
-      mean_.assign(mean, mean + x.cols);
-    } else if (x.dtype == DType::float64) {
-      find_mean<double>();
-    } else {
-      find_mean<float>();
-    }
+    if (mean != nullptr) mean_.assign(mean, mean + x.cols);
   }
 
-  Block apply(const Block& v) override { return product(v, nullptr, 0); }
+  Block apply(const Block& v) override {
+    if (!mean_.empty()) return product(v, mean_.data(), nullptr, 0);
+    std::vector<double> found(static_cast<std::size_t>(x_.cols));  // in the same pass
+    Block y = product(v, nullptr, nullptr, 0, found.data());
+    mean_ = std::move(found);
+    for (const double m : mean_) rounding += 0x1p-52 * m * (0x1p-52 * m);
+    return y;
+  }
 
   double choose(const std::vector<std::int64_t>& rows) override {
     chosen_ = rows;
@@ -51,25 +52,16 @@ class CpuOperator final : public detail::CovarianceOperator {
   }
 
   Block apply_some(const Block& v) override {
-    return product(v, chosen_.data(), static_cast<std::int64_t>(chosen_.size()));
+    const double* mean = mean_.empty() ? nullptr : mean_.data();
+    return product(v, mean, chosen_.data(), static_cast<std::int64_t>(chosen_.size()));
   }
 
  private:
-  template <class T>
-  void find_mean() {
-    const detail::Rows<T> rows(x_);
-    const auto* weights = static_cast<const T*>(weights_.data);
-    const auto centre = detail::near_mean(rows, weights);
-    mean_ = detail::row_moments(rows, weights, centre.data(), num_threads_).mean;
-    for (const double m : mean_) {
-      if (!std::isfinite(m)) detail::fail_on_data(kOp, rows, weights);
-    }
-  }
-
-  Block product(const Block& v, const std::int64_t* index, std::int64_t count) const {
+  Block product(const Block& v, const double* mean, const std::int64_t* index, std::int64_t count,
+                double* found_mean = nullptr) const {
     Block y{v.d, std::vector<double>(v.numbers.size())};
-    cpu::covariance_apply({kOp, x_, weights_, mean_.data(), v.numbers.data(), y.numbers.data(),
-                           v.count(), 1, v.d, index, count},
+    cpu::covariance_apply({kOp, x_, weights_, mean, v.numbers.data(), y.numbers.data(), v.count(),
+                           1, v.d, index, count, found_mean},
                           num_threads_);
     return y;
   }
@@ -77,7 +69,7 @@ class CpuOperator final : public detail::CovarianceOperator {
   ConstMatrixView x_;
   ConstVectorView weights_;
   int num_threads_;
-  std::vector<double> mean_;
+  std::vector<double> mean_;  ///< empty until the first pass, if it was not given
   std::vector<std::int64_t> chosen_;
 };
 
@@ -120,7 +112,7 @@ EigenResult power_iteration(ConstMatrixView x, std::int64_t k, ConstVectorView w
   detail::check_weights(kOp, x, weights, exec);
   detail::check_finite(kOp, "mean", mean, x.cols, exec);
   const std::int64_t d = x.cols;
-  const std::int64_t most = std::min(d, detail::kMaxVectors - kExtraColumns);
+  const std::int64_t most = std::min(d, kMostPairs);
   if (k < 1 || k > most) detail::fail(kOp, text("1 <= k <= ", most), text(k));
   if (!(options.tol > 0.0)) detail::fail(kOp, "tol > 0", text(options.tol));
   if (options.max_iter < 1) detail::fail(kOp, "max_iter >= 1", text(options.max_iter));
@@ -142,14 +134,17 @@ EigenResult power_iteration(ConstMatrixView x, std::int64_t k, ConstVectorView w
                                      .returned = k,
                                      .tol = options.tol,
                                      .max_passes = options.max_iter,
-                                     .seed = options.seed};
+                                     .seed = options.seed,
+                                     .rounding = &covariance->rounding};
   detail::KrylovResult found = power ? detail::orthogonal_iteration(apply, start, krylov)
                                      : detail::block_krylov(apply, start, krylov);
   EigenResult result;
   result.values = std::move(found.values);
   result.residuals = std::move(found.residuals);
   result.iterations = found.passes;
-  const double bound = options.tol * std::max(result.values[0], std::numeric_limits<double>::min());
+  const double bound =
+      std::max(options.tol * std::max(result.values[0], std::numeric_limits<double>::min()),
+               covariance->rounding);
   result.converged = std::all_of(result.residuals.begin(), result.residuals.end(),
                                  [&](double r) { return r <= bound; });
   const auto last = static_cast<std::size_t>(k);

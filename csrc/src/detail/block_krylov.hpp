@@ -38,6 +38,8 @@ struct KrylovOptions {
   double tol = 1e-4;          ///< of the largest value
   std::int64_t max_passes = 100;
   std::uint64_t seed = 0;
+  const double* rounding =
+      nullptr;  ///< residuals up to this are rounding; may change between passes
 };
 
 /// Columns of `block`, made orthonormal to `basis` and to one another: Gram-Schmidt, twice. One

@@ -22,6 +22,7 @@ struct CovarianceTask {
   std::int64_t vector_stride;
   const std::int64_t* index = nullptr;  ///< only these rows, ascending; null: all
   std::int64_t count = 0;               ///< of index
+  double* found_mean = nullptr;         ///< CPU only: where mean is null, d numbers to put it in
 };
 
 }  // namespace detail

@@ -22,8 +22,11 @@ class CovarianceOperator {
   virtual Block apply(const Block& v) = 0;
   /// From now on apply_some() is about these rows. Returns the sum of their weights.
   virtual double choose(const std::vector<std::int64_t>& rows) = 0;
-  /// The covariance of the chosen rows, about the mean of all, times a block.
+  /// The covariance of the chosen rows, about the mean of all or (on the CPU, while that is not
+  /// known) their own, times a block.
   virtual Block apply_some(const Block& v) = 0;
+  /// What rounding of the mean alone does to the covariance; known after the first pass.
+  double rounding = 0.0;
 };
 
 }  // namespace detail

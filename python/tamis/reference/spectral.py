@@ -26,7 +26,7 @@ Operator: TypeAlias = Callable[[Array], Array]
 
 BLOCK_ROWS = 1024  # rows of one block: the only (rows, d) temporary that exists
 SAMPLE_ROWS = 4096  # rows of the seeded subsample that starts the eigensolver
-EXTRA_COLUMNS = 4  # the block is wider than k, so that a repeated k-th value converges too
+EXTRA_COLUMNS = 1  # the block is wider than k: shows whether the k-th value is repeated
 BASIS_LIMIT = 256  # columns of the Krylov space before a restart
 TW_QUANTILE = 4.0  # Tracy-Widom (beta = 1) deviate; exceeded with probability 2e-4
 TINY = float(np.finfo(np.float64).tiny)
@@ -352,7 +352,8 @@ def power_iteration(
         if size >= 2 * width:
             rows = sample_rows(n, size, seed, 0)
             if w[rows].sum() > 0.0:
-                start = subsample_start(X[rows], w[rows], centre, start, seed=seed)
+                own = weighted_mean(X[rows], w[rows]) if mean is None else centre
+                start = subsample_start(X[rows], w[rows], own, start, seed=seed)
 
     def apply(V: Array) -> Array:
         return covariance_apply(X, V, weights=w, mean=centre)
