@@ -1,0 +1,205 @@
+"""How many bytes do the CUDA kernels move, and how many must they? Counted, without a GPU.
+
+    python bench/cuda_traffic.py [--json] [--architecture 90] [--write] [--only NAME ...]
+
+Needs nvcc. The public functions run on the emulated device of tests/cuda_emulation, which counts
+launches and bytes of global memory. For an operation:
+
+necessary   every input byte read once, every output byte written once
+moved       operands of 1 MiB and more: every byte that a warp asks for; smaller ones: every byte
+            once a launch, since they stay in the cache (4 MiB of L2 on the smallest GPU meant)
+ratio       moved / necessary; the targets are those of the project
+in sectors  the same for large operands in whole 32-byte sectors: what scattered access would cost
+
+``--write`` puts the table into bench/results/cuda_traffic.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import _timing
+import tamis
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from cuda_emulation.arrays import bfloat16  # noqa: E402
+from cuda_emulation.build import MissingToolError, build  # noqa: E402
+from cuda_emulation.emulator import Emulator, Launch, Report  # noqa: E402
+from cuda_emulation.fixtures import exchange  # noqa: E402
+
+LARGE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Work:
+    """A call ready to run, and the bytes that it cannot avoid."""
+
+    call: Callable[[], Any]
+    necessary: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the table; ``prepare`` makes its arrays on the emulated device."""
+
+    operation: str
+    size: str
+    prepare: Callable[[Emulator], Work]
+    target: float | None = None
+    rounds: Callable[[Any], int] | None = None  # of the result: launches are then given a round
+
+
+def noise(n: int, shape: tuple[int, ...], dtype: Any) -> Callable[[Emulator], Work]:
+    def prepare(machine: Emulator) -> Work:
+        values = np.linspace(0, 1, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+        if dtype is bfloat16:
+            x = machine.array((values.view(np.uint32) >> 16).astype(np.uint16), dtype=bfloat16)
+        else:
+            x = machine.array(values.astype(dtype))
+        size = values.size * x.dtype.itemsize
+        return Work(lambda: tamis.gaussian_noise(x, n, 0.25, seed=1), size + n * size)
+
+    return prepare
+
+
+def votes(rows: int, classes: int, dtype: Any) -> Callable[[Emulator], Work]:
+    def prepare(machine: Emulator) -> Work:
+        values = np.random.default_rng(0).standard_normal((rows, classes)).astype(dtype)
+        logits = machine.array(values)
+        return Work(lambda: tamis.vote_counts(logits), values.nbytes + classes * 8)
+
+    return prepare
+
+
+CASES = [
+    Case("gaussian_noise", "480 x 3 x 32 x 32, float32", noise(480, (3, 32, 32), "f4"), 1.05),
+    Case("gaussian_noise", "480 x 3 x 32 x 32, float16", noise(480, (3, 32, 32), "f2"), 1.05),
+    Case("gaussian_noise", "480 x 3 x 32 x 32, bfloat16", noise(480, (3, 32, 32), bfloat16), 1.05),
+    Case("gaussian_noise", "24 x 3 x 224 x 224, float32", noise(24, (3, 224, 224), "f4"), 1.05),
+    Case("gaussian_noise", "48 x 3 x 320 x 320, float32", noise(48, (3, 320, 320), "f4"), 1.05),
+    Case("gaussian_noise", "8000 x 64, float32", noise(8000, (64,), "f4"), 1.05),
+    Case("vote_counts", "30000 x 10, float32", votes(30000, 10, "f4")),
+    Case("vote_counts", "1000 x 1000, float16", votes(1000, 1000, "f2")),
+]
+
+
+@contextmanager
+def emulated() -> Iterator[Emulator]:
+    """The public functions, on the emulated device."""
+    built = build()
+    machine = Emulator(built.runtime)
+    core, installed = machine.load_extension(built.extension), sys.modules["tamis._core"]
+    exchange(installed, core)
+    try:
+        yield machine
+    finally:
+        exchange(core, installed)
+
+
+def moved(launch: Launch, kind: str) -> int:
+    """Bytes of one launch; ``kind`` is "" or "sectors_" and applies to large operands."""
+    total = 0
+    for operand in launch.operands:
+        way = kind if operand.size >= LARGE else "unique_"
+        total += getattr(operand, f"{way}read") + getattr(operand, f"{way}written")
+    return total
+
+
+def measure(machine: Emulator, architecture: int, case: Case) -> dict[str, Any]:
+    machine.reset(architecture=architecture)
+    work = case.prepare(machine)
+    machine.clear_report()
+    result = work.call()
+    machine.check()
+    report: Report = machine.report()
+    launches = float(len(report.launches))
+    line: dict[str, Any] = {
+        "operation": case.operation,
+        "size": case.size,
+        "launches": launches / case.rounds(result) if case.rounds else launches,
+        "launches_are": "a round" if case.rounds else "a call",
+        "necessary": work.necessary,
+        "moved": sum(moved(launch, "") for launch in report.launches),
+        "moved_in_sectors": sum(moved(launch, "sectors_") for launch in report.launches),
+        "target": case.target,
+    }
+    line["ratio"] = line["moved"] / line["necessary"]
+    line["ratio_in_sectors"] = line["moved_in_sectors"] / line["necessary"]
+    return line
+
+
+HEADER = ["operation", "size", "launches", "necessary", "moved", "ratio", "in sectors", "target"]
+
+
+def cells(line: dict[str, Any]) -> list[str]:
+    launches = f"{line['launches']:g}" + (" a round" if line["launches_are"] == "a round" else "")
+    return [
+        line["operation"],
+        line["size"],
+        launches,
+        f"{line['necessary'] / 1e6:.2f} MB",
+        f"{line['moved'] / 1e6:.2f} MB",
+        f"{line['ratio']:.3f}",
+        f"{line['ratio_in_sectors']:.3f}",
+        "" if line["target"] is None else f"{line['target']:.2f}",
+    ]
+
+
+def markdown(lines: list[dict[str, Any]], architecture: int, command: str) -> str:
+    rows = ["| " + " | ".join(row) + " |" for row in [HEADER, *map(cells, lines)]]
+    rows.insert(1, "| --- | --- |" + " ---: |" * (len(HEADER) - 2))
+    return "\n".join(
+        [
+            "# Bytes moved by the CUDA kernels",
+            "",
+            f"Made by `{command}`.",
+            f"Counted on the emulated device (sm_{architecture}), not measured on a GPU. The head",
+            "of that file explains the columns; launches are those of one call, unless marked.",
+            "",
+            *rows,
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
+    parser.add_argument("--architecture", type=int, default=90, choices=(75, 90))
+    parser.add_argument("--write", action="store_true", help="write bench/results/cuda_traffic.md")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="operations; default: all")
+    args = parser.parse_args()
+    cases = [case for case in CASES if not args.only or case.operation in args.only]
+    try:
+        with emulated() as machine:
+            lines = [measure(machine, args.architecture, case) for case in cases]
+    except MissingToolError as missing:
+        print(missing, file=sys.stderr)
+        return 1
+    if args.json:
+        facts = {"benchmark": "cuda_traffic", "architecture": args.architecture, "measured": lines}
+        print(json.dumps(facts, indent=2))
+    else:
+        print(_timing.table(HEADER, [cells(line) for line in lines]))
+    if args.write:
+        command = " ".join(["python bench/cuda_traffic.py", *sys.argv[1:]])
+        target = ROOT / "bench" / "results" / "cuda_traffic.md"
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(markdown(lines, args.architecture, command), encoding="utf-8")
+    missed = [x for x in lines if x["target"] is not None and x["ratio"] > x["target"]]
+    return 2 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
