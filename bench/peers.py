@@ -23,10 +23,18 @@ def torch_or_none() -> ModuleType | None:
 
 
 def set_threads(count: int) -> None:
-    """Threads of torch's own operations. NumPy's generators use one whatever is asked for."""
+    """Threads of torch's own operations and, where threadpoolctl is installed, of NumPy's BLAS.
+
+    NumPy's generators use one whatever is asked for.
+    """
     torch = torch_or_none()
     if torch is not None:
         torch.set_num_threads(count)
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    except ImportError:
+        return
+    threadpool_limits(count, user_api="blas")
 
 
 def torch_repeat_randn(x: Any, n: int, sigma: float) -> Callable[[], Any]:

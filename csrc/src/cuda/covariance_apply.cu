@@ -12,7 +12,8 @@
 namespace tamis::cuda {
 namespace {
 
-// ---- a shift near the mean -----------------------------------------------------------------------
+// ---- a shift near the mean
+// -----------------------------------------------------------------------
 
 constexpr int kNearWarps = 8;
 constexpr std::int64_t kLook = 256;  // rows, as on the CPU
@@ -31,8 +32,8 @@ __global__ void __launch_bounds__(kNearWarps* kWarp) near_mean_kernel(DeviceRows
     const std::int64_t number = rows.number(i);
     const T w = rows.weight(number);
     if (!(w > T(0)) || j >= rows.d) continue;
-    sum = mul_add(static_cast<double>(w),
-                  static_cast<double>(rows.data[number * rows.stride + j]), sum);
+    sum = mul_add(static_cast<double>(w), static_cast<double>(rows.data[number * rows.stride + j]),
+                  sum);
     seen += static_cast<double>(w);
   }
   sums[warp][lane] = sum;
@@ -49,7 +50,8 @@ __global__ void __launch_bounds__(kNearWarps* kWarp) near_mean_kernel(DeviceRows
   out[j] = isfinite(near) ? near : T(0);
 }
 
-// ---- what is wrong with the data -----------------------------------------------------------------
+// ---- what is wrong with the data
+// -----------------------------------------------------------------
 
 constexpr unsigned long long kNone = std::numeric_limits<unsigned long long>::max();
 
@@ -57,7 +59,8 @@ constexpr unsigned long long kNone = std::numeric_limits<unsigned long long>::ma
 template <class T>
 __global__ void bad_number_kernel(DeviceRows<T> rows, unsigned long long* first) {
   const std::int64_t warps = static_cast<std::int64_t>(gridDim.x) * (blockDim.x / kWarp);
-  std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
+  std::int64_t i =
+      static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / kWarp) + threadIdx.x / kWarp;
   for (; i < rows.count; i += warps) {
     const std::int64_t number = rows.number(i);
     if (!(rows.weight(number) > T(0))) continue;
@@ -69,9 +72,10 @@ __global__ void bad_number_kernel(DeviceRows<T> rows, unsigned long long* first)
   }
 }
 
-// ---- the product ---------------------------------------------------------------------------------
+// ---- the product
+// ---------------------------------------------------------------------------------
 
-constexpr std::int64_t kSlotBytes = std::int64_t{64} << 20;       // of two reads
+constexpr std::int64_t kSlotBytes = std::int64_t{64} << 20;  // of two reads
 constexpr std::int64_t kProjectionBytes = std::int64_t{32} << 20;
 
 std::int64_t slot_size(std::int64_t d, std::int64_t k, bool with_mean) {
@@ -123,9 +127,7 @@ void one_read(const Product<T>& product, ProductStatus* status, Workspace& works
   fill_block<T>(shape);
   const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
   const std::int64_t tiles = (n + shape.tile() - 1) / shape.tile();
-  split_rows(shape, n,
-             block_count(n * d * static_cast<std::int64_t>(sizeof(T)), 18 * size + 8 * shape.k * d,
-                         tiles));
+  split_rows(shape, n, block_count(n * d * static_cast<std::int64_t>(sizeof(T)), 18 * size, tiles));
   const BlockSums sums = workspace.block_sums(blocks_of(shape, n), size, call);
   product_kernel<T, true>
       <<<static_cast<unsigned>(sums.blocks), static_cast<unsigned>(shape.threads()),
@@ -165,7 +167,7 @@ __global__ void add_slots_kernel(BlockSums sums) {
 }
 
 template <class T>
-__global__ void __launch_bounds__(kProductThreads)
+__global__ void __launch_bounds__(kProductThreads, 1)
     finish_kernel(Product<T> product, BlockSums sums, ProductStatus* status) {
   __shared__ double along[kProductColumns];
   finish_product(product, sums.totals, along, status);
@@ -175,7 +177,6 @@ __global__ void __launch_bounds__(kProductThreads)
 template <class T>
 void two_reads(const Product<T>& product, ProductStatus* status, Workspace& workspace,
                const Call& call) {
-  constexpr int kThreads = 256;
   constexpr std::int64_t kMaxSlots = 64;
   constexpr int kMaxAcross = 4 * kWarp;
   const std::int64_t n = product.rows.count;
@@ -188,24 +189,26 @@ void two_reads(const Product<T>& product, ProductStatus* status, Workspace& work
   const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
   const std::int64_t slots = std::clamp<std::int64_t>(kSlotBytes / (8 * size), 1, kMaxSlots);
   const std::int64_t row_bytes = shape.k * static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t most = std::min(n, std::max(kProjectionBytes / row_bytes / kThreads, std::int64_t{1}) *
-                                            kThreads);
+  const std::int64_t most = std::min(
+      n, std::max(kProjectionBytes / row_bytes / kRowThreads, std::int64_t{1}) * kRowThreads);
   split_rows(shape, most, static_cast<int>(slots));
   const BlockSums sums = workspace.block_sums(blocks_of(shape, most), size, call);
   const Packed<T> packed = pack<T>(product.v, d, product.k, product.element_stride,
                                    product.vector_stride, product.mean, product.near, call);
   const DeviceBuffer<T> z(static_cast<std::size_t>(most * product.k), call);
   const std::int64_t width = shape.width<T>();
-  const dim3 grid(static_cast<unsigned>(sums.blocks), static_cast<unsigned>((d + width - 1) / width));
+  const dim3 grid(static_cast<unsigned>(sums.blocks),
+                  static_cast<unsigned>((d + width - 1) / width));
   for (std::int64_t begin = 0; begin < n; begin += most) {
     const std::int64_t count = std::min(most, n - begin);
-    const int tiles = static_cast<int>(RowTiling<T, kThreads>::tiles(count));
-    visit_rows<kThreads>(product.rows.part(begin, count),
-                         RowMeasures<T>{packed.centre.get(), packed.v.get(), shape.k}, tiles,
-                         KeepProjections<T>{z.get(), packed.offset.get(), count, shape.k}, call);
-    product_kernel<T, false>
-        <<<grid, static_cast<unsigned>(shape.threads()), ProductShared<T>::bytes(shape), call.stream>>>(
-            product, shape, KnownProjections<T>{z.get(), begin, begin + count, begin > 0}, sums, status);
+    const int tiles = static_cast<int>(RowTiling<T>::tiles(count));
+    visit_rows(product.rows.part(begin, count),
+               RowMeasures<T>{packed.centre.get(), packed.v.get(), shape.k}, tiles,
+               KeepProjections<T>{z.get(), packed.offset.get(), count, shape.k}, call);
+    product_kernel<T, false><<<grid, static_cast<unsigned>(shape.threads()),
+                               ProductShared<T>::bytes(shape), call.stream>>>(
+        product, shape, KnownProjections<T>{z.get(), begin, begin + count, begin > 0}, sums,
+        status);
     call.launched();
   }
   constexpr int kAddThreads = 256;
@@ -229,17 +232,12 @@ void run(const detail::CovarianceTask& task, const Call& call) {
                               task.element_stride, task.vector_stride},
                    status.get(), workspace, call);
   const ProductStatus found = status.numbers(call)[0];
-  if (task.weights.data != nullptr) fail_on_weights(rows, found, call);
-  if (found.not_finite == 0) return;
+  if (found.fine()) return;
+  fail_on_weights(rows.weights, task.x.rows, call);
   // Nobody has looked at these yet: on the device that would be one more wait.
   const auto check = [&](const char* name, const double* numbers, std::int64_t count) {
     if (numbers == nullptr) return;
-    std::vector<double> host(static_cast<std::size_t>(count));
-    call.check(cudaMemcpyAsync(host.data(), numbers, host.size() * sizeof(double),
-                               cudaMemcpyDeviceToHost, call.stream),
-               "cudaMemcpyAsync");
-    call.wait();
-    detail::check_finite(call.op, name, host.data(), count, Exec{});
+    detail::check_finite(call.op, name, numbers_at(numbers, count, call).data(), count, Exec{});
   };
   check("v", task.v, d * task.k);
   check("mean", task.mean, d);
@@ -252,8 +250,8 @@ template <class T>
 DeviceBuffer<T> near_mean(const DeviceRows<T>& rows, const Call& call) {
   DeviceBuffer<T> out(static_cast<std::size_t>(rows.d), call);
   const std::int64_t blocks = (rows.d + kWarp - 1) / kWarp;
-  near_mean_kernel<T><<<static_cast<unsigned>(blocks), kNearWarps * kWarp, 0, call.stream>>>(
-      rows, out.get());
+  near_mean_kernel<T>
+      <<<static_cast<unsigned>(blocks), kNearWarps * kWarp, 0, call.stream>>>(rows, out.get());
   call.launched();
   return out;
 }
@@ -262,23 +260,19 @@ template <class T>
 void fail_on_bad_row(const DeviceRows<T>& rows, const Call& call) {
   constexpr int kThreads = 256;
   const DeviceBuffer<unsigned long long> first(std::vector<unsigned long long>{kNone}, call);
-  const std::int64_t blocks = std::min((rows.count * kWarp + kThreads - 1) / kThreads, 8 * kMaxBlocks);
-  bad_number_kernel<T><<<static_cast<unsigned>(std::max<std::int64_t>(blocks, 1)), kThreads, 0,
-                         call.stream>>>(rows, first.get());
+  const std::int64_t blocks =
+      std::min((rows.count * kWarp + kThreads - 1) / kThreads, 8 * kMaxBlocks);
+  bad_number_kernel<T>
+      <<<static_cast<unsigned>(std::max<std::int64_t>(blocks, 1)), kThreads, 0, call.stream>>>(
+          rows, first.get());
   call.launched();
   const unsigned long long at = first.numbers(call)[0];
   if (at == kNone) return;
   const auto i = static_cast<std::int64_t>(at) / rows.d;
   const auto j = static_cast<std::int64_t>(at) % rows.d;
   std::int64_t number = i;
-  T value{};
-  const auto copy = [&](void* to, const void* from, std::size_t bytes) {
-    call.check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, call.stream),
-               "cudaMemcpyAsync");
-    call.wait();
-  };
-  if (rows.index != nullptr) copy(&number, rows.index + i, sizeof number);
-  copy(&value, rows.data + number * rows.stride + j, sizeof value);
+  if (rows.index != nullptr) number = numbers_at(rows.index + i, 1, call)[0];
+  const T value = numbers_at(rows.data + number * rows.stride + j, 1, call)[0];
   const char* what = std::isnan(value) ? "nan" : value > 0 ? "inf" : "-inf";
   throw NonFiniteError(detail::text("[", call.op, "] X: expected finite values, got ", what,
                                     " in row ", number, ", column ", j),
@@ -295,18 +289,10 @@ void fail_on_data(const DeviceRows<T>& rows, const Call& call) {
 }
 
 template <class T>
-void fail_on_weights(const DeviceRows<T>& rows, const ProductStatus& status, const Call& call) {
-  if (status.bad_weight != 0) {
-    const auto number = static_cast<std::int64_t>(~status.bad_weight);
-    T value{};
-    call.check(cudaMemcpyAsync(&value, rows.weights + number, sizeof value, cudaMemcpyDeviceToHost,
-                               call.stream),
-               "cudaMemcpyAsync");
-    call.wait();
-    detail::fail(call.op, "weights: finite numbers >= 0",
-                 detail::text(static_cast<double>(value), " at index ", number));
-  }
-  if (!(status.weight > 0.0)) detail::fail(call.op, "weights that are not all zero", "zeros");
+void fail_on_weights(const T* weights, std::int64_t n, const Call& call) {
+  if (weights == nullptr) return;
+  const std::vector<T> host = numbers_at(weights, n, call);
+  detail::check_weight_values(call.op, host.data(), n);
 }
 
 template <class T>
@@ -331,11 +317,11 @@ void weighted_product(const Product<T>& product, ProductStatus* status, Workspac
   }
 }
 
-#define TAMIS_INSTANTIATE(T)                                                                      \
-  template DeviceBuffer<T> near_mean(const DeviceRows<T>&, const Call&);                          \
-  template void fail_on_bad_row(const DeviceRows<T>&, const Call&);                               \
-  template void fail_on_data(const DeviceRows<T>&, const Call&);                                  \
-  template void fail_on_weights(const DeviceRows<T>&, const ProductStatus&, const Call&);         \
+#define TAMIS_INSTANTIATE(T)                                             \
+  template DeviceBuffer<T> near_mean(const DeviceRows<T>&, const Call&); \
+  template void fail_on_bad_row(const DeviceRows<T>&, const Call&);      \
+  template void fail_on_data(const DeviceRows<T>&, const Call&);         \
+  template void fail_on_weights(const T*, std::int64_t, const Call&);    \
   template void weighted_product(const Product<T>&, ProductStatus*, Workspace&, const Call&);
 TAMIS_INSTANTIATE(float)
 TAMIS_INSTANTIATE(double)

@@ -23,6 +23,18 @@ struct Call {
   void wait() const { check(cudaStreamSynchronize(stream), "cudaStreamSynchronize"); }
 };
 
+/// Numbers of the device, now.
+template <class T>
+std::vector<T> numbers_at(const T* from, std::int64_t size, const Call& call) {
+  std::vector<T> out(static_cast<std::size_t>(size));
+  if (size == 0) return out;
+  call.check(cudaMemcpyAsync(out.data(), from, out.size() * sizeof(T), cudaMemcpyDeviceToHost,
+                             call.stream),
+             "cudaMemcpyAsync");
+  call.wait();
+  return out;
+}
+
 /// Memory for `size` numbers, allocated and freed in the order of the stream.
 template <class T>
 class DeviceBuffer {
@@ -44,6 +56,7 @@ class DeviceBuffer {
     std::swap(size_, other.size_);
     return *this;
   }
+  /// With the device current that it was allocated on: hold a DeviceGuard for longer.
   ~DeviceBuffer() {
     // A destructor cannot report; the next checked call on this stream will.
     if (data_ != nullptr) static_cast<void>(cudaFreeAsync(data_, stream_));
@@ -74,10 +87,7 @@ class DeviceBuffer {
   }
   /// All numbers, now.
   std::vector<T> numbers(const Call& call) const {
-    std::vector<T> out(size_);
-    download(out.data(), size_, call);
-    call.wait();
-    return out;
+    return numbers_at(data_, static_cast<std::int64_t>(size_), call);
   }
 
  private:

@@ -115,7 +115,8 @@ BlockSums row_moments(const DeviceRows<T>& rows, const T* centre, Workspace& wor
                       const Call& call) {
   const MomentShape shape(rows.count, rows.d, T{});
   const BlockSums sums = workspace.block_sums(shape.row_blocks, shape.size(rows.d), call);
-  const dim3 grid(static_cast<unsigned>(shape.row_blocks), static_cast<unsigned>(shape.column_blocks));
+  const dim3 grid(static_cast<unsigned>(shape.row_blocks),
+                  static_cast<unsigned>(shape.column_blocks));
   moment_kernel<T><<<grid, MomentShape::kThreads, 0, call.stream>>>(rows, centre, shape, sums);
   call.launched();
   return sums;
@@ -128,8 +129,9 @@ DeviceBuffer<double> mean_of(const DeviceRows<T>& rows, Workspace& workspace, co
   const DeviceBuffer<T> near = near_mean(rows, call);
   const BlockSums sums = row_moments(rows, near.get(), workspace, call);
   DeviceBuffer<double> mean(static_cast<std::size_t>(rows.d), call);
-  mean_kernel<T><<<static_cast<unsigned>((rows.d + kThreads - 1) / kThreads), kThreads, 0,
-                   call.stream>>>(sums, rows.d, near.get(), mean.get());
+  mean_kernel<T>
+      <<<static_cast<unsigned>((rows.d + kThreads - 1) / kThreads), kThreads, 0, call.stream>>>(
+          sums, rows.d, near.get(), mean.get());
   call.launched();
   return mean;
 }

@@ -10,7 +10,9 @@ inline constexpr int kWarp = 32;
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
 __device__ __forceinline__ float mul_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-__device__ __forceinline__ double mul_add(double a, double b, double c) { return __fma_rn(a, b, c); }
+__device__ __forceinline__ double mul_add(double a, double b, double c) {
+  return __fma_rn(a, b, c);
+}
 
 /// The sum of the lanes' numbers, in every lane.
 __device__ __forceinline__ double warp_sum(double x) {

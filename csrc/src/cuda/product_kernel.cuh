@@ -13,7 +13,7 @@ inline constexpr int kSlice = 8;
 template <class T>
 inline constexpr int kOwn = 16 / static_cast<int>(sizeof(T));
 inline constexpr int kQuad = kWarp / kSlice;  ///< rows whose projections a warp adds up at once
-inline constexpr int kTogether = 4;  ///< columns of V summed at once
+inline constexpr int kTogether = 4;           ///< columns of V summed at once
 inline constexpr int kProductThreads = 512;
 inline constexpr int kProductColumns = 32;  ///< of V in one launch, at most
 inline constexpr int kWeightsAtOnce = 256;
@@ -22,9 +22,9 @@ inline constexpr int kTileBytes = 32 << 10;
 
 /// How the threads of a block share its work. Depends on shapes only.
 struct ProductShape {
-  int across = 1;  ///< threads side by side, whole warps; their columns of X lie this far apart
-  int slices = 1;  ///< of columns of V
-  int groups = 1;  ///< of threads, each with rows of its own
+  int across = 1;    ///< threads side by side, whole warps; their columns of X lie this far apart
+  int slices = 1;    ///< of columns of V
+  int groups = 1;    ///< of threads, each with rows of its own
   int rows = kQuad;  ///< of a group in one tile, whole quads
   int k = 1;         ///< columns of V
   std::int64_t rows_per_block = 0;
@@ -112,9 +112,9 @@ __device__ __forceinline__ T project_quad(const T* rows, int across, int width,
 /// Adds sums in registers, one column of every slice, to the block's slot, and clears them. Groups
 /// meet in shared memory. Column c of slice s goes to entry s * kSlice + c if that is below `most`.
 template <class T>
-__device__ __forceinline__ void flush_column(T (&mine)[kOwn<T>], T* meet, const T* met, int c, int most,
-                                             bool add, const ProductShape& shape, int base, int d,
-                                             double* slot) {
+__device__ __forceinline__ void flush_column(T (&mine)[kOwn<T>], T* meet, const T* met, int c,
+                                             int most, bool add, const ProductShape& shape,
+                                             int base, int d, double* slot) {
   const int width = shape.width<T>();
   const int size = shape.slices * width;
   __syncthreads();
@@ -139,8 +139,8 @@ __device__ __forceinline__ void flush_column(T (&mine)[kOwn<T>], T* meet, const 
 
 /// Turns totals into the product, by all threads of one block.
 template <class T>
-__device__ __forceinline__ void finish_product(const Product<T>& task, const double* totals, double* along,
-                               ProductStatus* status) {
+__device__ __forceinline__ void finish_product(const Product<T>& task, const double* totals,
+                                               double* along, ProductStatus* status) {
   const std::int64_t d = task.rows.d;
   const int k = static_cast<int>(task.k);
   const double* shifts = totals + k * d;  // without a mean: sum of w (x - shift)
@@ -180,7 +180,7 @@ __device__ __forceinline__ void finish_product(const Product<T>& task, const dou
 /// With kFused one launch does it all; without, projections are given, and blocks (b, g) sum the
 /// rows of slot b over the columns of group g.
 template <class T, bool kFused>
-__global__ void __launch_bounds__(kProductThreads)
+__global__ void __launch_bounds__(kProductThreads, 1)
     product_kernel(Product<T> task, ProductShape shape, KnownProjections<T> known, BlockSums sums,
                    ProductStatus* status) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -195,27 +195,49 @@ __global__ void __launch_bounds__(kProductThreads)
   const bool counts = kFused || blockIdx.y == 0;  // sums that do not depend on the column
   const bool needs_mean = task.mean == nullptr && s == 0;
 
-  T v[kSlice][kOwn<T>];
-  T y[kSlice][kOwn<T>];
-  T y_mean[kOwn<T>];
-  T shift[kOwn<T>];
+  // What all groups need comes through shared memory, so that it is read once.
+  T v[kSlice][kOwn<T>] = {};
+  if constexpr (kFused) {
+    for (int s0 = 0; s0 < shape.slices; ++s0) {
 #pragma unroll
-  for (int o = 0; o < kOwn<T>; ++o) {
-    const int j = base + p + o * across;
-    shift[o] = j < d ? shift_of(task, j) : T(0);
-    y_mean[o] = T(0);
+      for (int i0 = 0; i0 < kSlice; i0 += kTogether) {
+        __syncthreads();
+#pragma unroll 1
+        for (int e = static_cast<int>(threadIdx.x); e < kTogether * width; e += blockDim.x) {
+          const int j = e / kTogether;
+          const int c = s0 * kSlice + i0 + e % kTogether;
+          shared.tile[e % kTogether * width + j] =
+              j < d && c < shape.k
+                  ? static_cast<T>(task.v[j * task.element_stride + c * task.vector_stride])
+                  : T(0);
+        }
+        __syncthreads();
 #pragma unroll
-    for (int i = 0; i < kSlice; ++i) {
-      const int c = s * kSlice + i;
-      y[i][o] = T(0);
-      if constexpr (kFused) {
-        v[i][o] = j < d && c < shape.k
-                      ? static_cast<T>(task.v[j * task.element_stride + c * task.vector_stride])
-                      : T(0);
+        for (int i = 0; i < kTogether; ++i) {
+#pragma unroll
+          for (int o = 0; o < kOwn<T>; ++o) {
+            const T number = shared.tile[i * width + p + o * across];
+            v[i0 + i][o] = s == s0 ? number : v[i0 + i][o];
+          }
+        }
       }
     }
+    __syncthreads();
   }
-
+  for (int j = static_cast<int>(threadIdx.x); j < width; j += blockDim.x) {
+    const T at = base + j < d ? shift_of(task, base + j) : T(0);
+    const double off =
+        task.mean != nullptr && base + j < d ? static_cast<double>(at) - task.mean[base + j] : 0.0;
+    shared.tile[j] = static_cast<T>(off);
+#pragma unroll
+    for (int r = 1; r < kQuad; ++r) shared.tile[r * width + j] = at;
+  }
+  __syncthreads();
+  T y[kSlice][kOwn<T>] = {};
+  T y_mean[kOwn<T>] = {};
+  T shift[kOwn<T>];
+#pragma unroll
+  for (int o = 0; o < kOwn<T>; ++o) shift[o] = shared.tile[width + p + o * across];
   const auto whole_part = [&](int row, int c) {  // one projection, from the parts of all warps
     const T* part = shared.parts + (row / kQuad * shape.slices + c / kSlice) * across +
                     row % kQuad * kSlice + c % kSlice;
@@ -223,29 +245,11 @@ __global__ void __launch_bounds__(kProductThreads)
     for (int w = kWarp; w < across; w += kWarp) sum += part[w];
     return sum;
   };
-  if constexpr (kFused) {
+  if constexpr (kFused) {  // shift - mean is projected like a row
+    if (g == 0) shared.parts[s * across + p] = project_quad(shared.tile + p, across, width, v);
+    __syncthreads();
     for (int c = static_cast<int>(threadIdx.x); c < shape.columns(); c += blockDim.x) {
-      shared.offset[c] = T(0);
-    }
-    if (task.mean != nullptr) {  // shift - mean, projected like a row
-      if (g == 0 && s == 0) {
-#pragma unroll
-        for (int o = 0; o < kOwn<T>; ++o) {
-          const int j = p + o * across;
-          shared.tile[j] = j < d ? static_cast<T>(static_cast<double>(shift[o]) - task.mean[j])
-                                 : T(0);
-#pragma unroll
-          for (int r = 1; r < kQuad; ++r) shared.tile[r * width + j] = T(0);
-        }
-      }
-      __syncthreads();
-      if (g == 0) {
-        shared.parts[s * across + p] = project_quad(shared.tile + p, across, width, v);
-      }
-      __syncthreads();
-      for (int c = static_cast<int>(threadIdx.x); c < shape.columns(); c += blockDim.x) {
-        shared.offset[c] = whole_part(0, c);
-      }
+      shared.offset[c] = whole_part(0, c);
     }
   }
 
@@ -271,9 +275,7 @@ __global__ void __launch_bounds__(kProductThreads)
       if (first + t < end) {
         const std::int64_t number = task.rows.number(first + t);
         w = task.rows.weight(number);
-        if (!(w >= T(0)) || isinf(w)) {
-          atomicMax(&status->bad_weight, ~static_cast<unsigned long long>(number));
-        }
+        if (!(w >= T(0)) || isinf(w)) atomicExch(&status->bad_weight, 1u);
         shared.at[t] = number * task.rows.stride;
       }
       shared.weights[t] = w > T(0) ? w : T(0);
@@ -291,7 +293,8 @@ __global__ void __launch_bounds__(kProductThreads)
 #pragma unroll
         for (int o = 0; o < kOwn<T>; ++o) {
           const int j = base + p + o * across;
-          shared.tile[row * width + p + o * across] = used && j < d ? from[o * across] - shift[o] : T(0);
+          shared.tile[row * width + p + o * across] =
+              used && j < d ? from[o * across] - shift[o] : T(0);
         }
       }
       if constexpr (kFused) {
@@ -380,7 +383,8 @@ __global__ void __launch_bounds__(kProductThreads)
   }
 
   // behind the columns: the sums of z, then that of the weights
-  double* slot = sums.mine() + static_cast<std::int64_t>(shape.k + (task.mean == nullptr ? 1 : 0)) * d;
+  double* slot =
+      sums.mine() + static_cast<std::int64_t>(shape.k + (task.mean == nullptr ? 1 : 0)) * d;
   const double weight = block_sum(weight_sum, shared.sums);
   __syncthreads();
   shared.sums[threadIdx.x] = z_sum;

@@ -54,24 +54,11 @@ void run(const detail::ProjectionTask& task, const Call& call) {
   flag.zero(1, call);
   const SumSquares<T> visitor{static_cast<T*>(task.scores.data), packed.offset.get(), flag.get()};
   const RowMeasures<T> what{packed.centre.get(), packed.v.get(), static_cast<int>(task.k)};
-  // Directions are read once a tile: the more of them, the larger the tile.
-  constexpr int kMostThreads = sizeof(T) == 4 ? 1024 : 512;
-  if (task.k <= 8) {
-    visit_rows<256>(rows, what, row_blocks<T, 256>(rows), visitor, call);
-  } else if (task.k <= 16) {
-    visit_rows<512>(rows, what, row_blocks<T, 512>(rows), visitor, call);
-  } else {
-    visit_rows<kMostThreads>(rows, what, row_blocks<T, kMostThreads>(rows), visitor, call);
-  }
+  visit_rows(rows, what, row_blocks(rows), visitor, call);
   if (flag.numbers(call)[0] == 0) return;
   const auto check = [&](const char* name, const double* numbers, std::int64_t count) {
     if (numbers == nullptr) return;
-    std::vector<double> host(static_cast<std::size_t>(count));
-    call.check(cudaMemcpyAsync(host.data(), numbers, host.size() * sizeof(double),
-                               cudaMemcpyDeviceToHost, call.stream),
-               "cudaMemcpyAsync");
-    call.wait();
-    detail::check_finite(call.op, name, host.data(), count, Exec{});
+    detail::check_finite(call.op, name, numbers_at(numbers, count, call).data(), count, Exec{});
   };
   check("v", task.v, d * task.k);
   check("mean", task.mean, d);

@@ -9,52 +9,54 @@
 
 namespace tamis::cuda {
 
-inline constexpr int kDirections = 32;  ///< of one read of X
+inline constexpr int kRowThreads = 256;  ///< and rows of a tile
+inline constexpr int kDirections = 32;   ///< of one read of X
 
 /// What is measured of each row.
 template <class T>
 struct RowMeasures {
-  const T* origin;    ///< d numbers, taken off before projecting
-  const T* v;         ///< `count` directions of d numbers, one after the other
+  const T* origin;  ///< d numbers, taken off before projecting
+  const T* v;       ///< `count` directions of d numbers, one after the other
   int count;
   const T* centre = nullptr;  ///< d numbers: also |x - centre|^2
-  T* scratch = nullptr;  ///< gridDim.x * scratch_size(count) numbers, where that is not 0
+  T* scratch = nullptr;       ///< gridDim.x * scratch_size(count) numbers, where that is not 0
 };
 
 /// Rows in a tile are threads; columns at once are as many as fit.
-template <class T, int kThreads>
+template <class T>
 struct RowTiling {
-  static constexpr int kColumns = (32 << 10) / (kThreads * static_cast<int>(sizeof(T)));
-  static constexpr int kStride = kColumns + 1;  // no bank conflicts
-  static constexpr int kTogether = kThreads > 512 ? 4 : 8;  ///< directions, as registers allow
+  static constexpr int kColumns = (32 << 10) / (kRowThreads * static_cast<int>(sizeof(T)));
+  static constexpr int kStride = kColumns + 1;                   // no bank conflicts
+  static constexpr int kTogether = 8;                            ///< directions
+  static constexpr int kBlocksAtLeast = sizeof(T) == 4 ? 2 : 1;  ///< on a multiprocessor
   static constexpr int kDirectionStride = kDirections + 16 / static_cast<int>(sizeof(T));
   /// Projections of a tile that fit where the columns were.
   static constexpr int kFit = kStride;
   static std::int64_t scratch_size(int count) {
-    return count <= kFit ? 0 : static_cast<std::int64_t>(count) * kThreads;
+    return count <= kFit ? 0 : static_cast<std::int64_t>(count) * kRowThreads;
   }
-  static std::int64_t tiles(std::int64_t n) { return (n + kThreads - 1) / kThreads; }
+  static std::int64_t tiles(std::int64_t n) { return (n + kRowThreads - 1) / kRowThreads; }
 };
 
 /// A visitor has, in this order for every tile:
 ///   take(first, count, z)   projections first .. first + count - 1 of the thread's row; only where
 ///                           kKeeps is false
 ///   row(i, z, distance2)    where there is a row i; z[c * stride] are its projections if kKeeps
-///   tile(first)             by all threads: rows first .. first + kThreads - 1 are done
+///   tile(first)             by all threads: rows first .. first + kRowThreads - 1 are done
 /// and finish(), by all threads.
-template <class T, int kThreads, class Visitor>
-__global__ void __launch_bounds__(kThreads)
+template <class T, class Visitor>
+__global__ void __launch_bounds__(kRowThreads, RowTiling<T>::kBlocksAtLeast)
     row_kernel(DeviceRows<T> rows, RowMeasures<T> what, Visitor visitor) {
-  using Tiling = RowTiling<T, kThreads>;
+  using Tiling = RowTiling<T>;
   constexpr int kColumns = Tiling::kColumns;
   constexpr int kTogether = Tiling::kTogether;
-  __shared__ T xs[kThreads * Tiling::kStride];
+  __shared__ T xs[kRowThreads * Tiling::kStride];
   __shared__ __align__(16) T vs[kColumns * Tiling::kDirectionStride];
   __shared__ T origin[2][kColumns];  // of these columns, and already of the next
   __shared__ T centre[kColumns];     // minus the origin
   T* kept = what.count <= Tiling::kFit
                 ? xs
-                : what.scratch + static_cast<std::int64_t>(blockIdx.x) * what.count * kThreads;
+                : what.scratch + static_cast<std::int64_t>(blockIdx.x) * what.count * kRowThreads;
   kept += threadIdx.x;
   const T* mine = xs + static_cast<int>(threadIdx.x) * Tiling::kStride;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -66,8 +68,8 @@ __global__ void __launch_bounds__(kThreads)
   };
   int slot = 0;
   load_origin(slot, 0);
-  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kThreads; first < rows.count;
-       first += static_cast<std::int64_t>(gridDim.x) * kThreads) {
+  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kRowThreads; first < rows.count;
+       first += static_cast<std::int64_t>(gridDim.x) * kRowThreads) {
     const std::int64_t i = first + threadIdx.x;
     T distance2 = T(0);
     for (int c0 = 0; c0 == 0 || c0 < what.count; c0 += kDirections) {
@@ -78,7 +80,7 @@ __global__ void __launch_bounds__(kThreads)
         __syncthreads();
         const bool in_row = j0 + column < rows.d;
         const T about = origin[slot][column];
-#pragma unroll(kThreads > 512 ? 1 : 8)
+#pragma unroll 8
         for (int r = lane / kColumns; r < kWarp; r += kWarp / kColumns) {
           const std::int64_t at = first + warp_row + r;
           T x = T(0);
@@ -88,7 +90,7 @@ __global__ void __launch_bounds__(kThreads)
           xs[(warp_row + r) * Tiling::kStride + column] = x;
         }
 #pragma unroll 1
-        for (int e = static_cast<int>(threadIdx.x); e < padded * kColumns; e += kThreads) {
+        for (int e = static_cast<int>(threadIdx.x); e < padded * kColumns; e += kRowThreads) {
           const int c = e / kColumns;
           const int jj = e % kColumns;
           vs[jj * Tiling::kDirectionStride + c] =
@@ -105,7 +107,7 @@ __global__ void __launch_bounds__(kThreads)
         for (int c = 0; c < kDirections; c += kTogether) {
           if (c >= count) continue;
           T part[kTogether] = {};
-#pragma unroll(kThreads > 512 ? 1 : 2)
+#pragma unroll 2
           for (int jj = 0; jj < kColumns; ++jj) {
             const T x = mine[jj];
             T v[kTogether];
@@ -130,7 +132,7 @@ __global__ void __launch_bounds__(kThreads)
         __syncthreads();  // the columns were read
 #pragma unroll
         for (int c = 0; c < kDirections; ++c) {
-          if (c < count) kept[static_cast<std::int64_t>(c0 + c) * kThreads] = z[c];
+          if (c < count) kept[static_cast<std::int64_t>(c0 + c) * kRowThreads] = z[c];
         }
       } else {
         visitor.take(c0, count, z);
@@ -143,18 +145,18 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 /// Enqueues the pass.
-template <int kThreads, class T, class Visitor>
-void visit_rows(const DeviceRows<T>& rows, RowMeasures<T> what, int blocks,
-                const Visitor& visitor, const Call& call) {
-  row_kernel<T, kThreads, Visitor>
-      <<<static_cast<unsigned>(blocks), kThreads, 0, call.stream>>>(rows, what, visitor);
+template <class T, class Visitor>
+void visit_rows(const DeviceRows<T>& rows, RowMeasures<T> what, int blocks, const Visitor& visitor,
+                const Call& call) {
+  row_kernel<T, Visitor>
+      <<<static_cast<unsigned>(blocks), kRowThreads, 0, call.stream>>>(rows, what, visitor);
   call.launched();
 }
 
 /// Blocks for a pass that leaves nothing behind for each of them.
-template <class T, int kThreads>
+template <class T>
 int row_blocks(const DeviceRows<T>& rows) {
-  return static_cast<int>(std::min(RowTiling<T, kThreads>::tiles(rows.count), 4 * kMaxBlocks));
+  return static_cast<int>(std::min(RowTiling<T>::tiles(rows.count), 4 * kMaxBlocks));
 }
 
 }  // namespace tamis::cuda

@@ -20,8 +20,8 @@ struct DeviceRows {
   const std::int64_t* index;  ///< null: all
   const T* weights;           ///< by row number; null: ones
 
-  DeviceRows(const ConstMatrixView& x, const void* row_weights, const std::int64_t* chosen = nullptr,
-             std::int64_t chosen_count = 0)
+  DeviceRows(const ConstMatrixView& x, const void* row_weights,
+             const std::int64_t* chosen = nullptr, std::int64_t chosen_count = 0)
       : data(static_cast<const T*>(x.data)),
         stride(x.row_stride),
         d(x.cols),
@@ -72,19 +72,19 @@ __device__ __forceinline__ void load_vector(const double* from, double (&to)[siz
 inline constexpr std::int64_t kMaxBlocks = 512;
 
 /// Blocks for a pass over `bytes` of rows where each block moves `bytes_each` besides: so many that
-/// this stays an eighth of the rows, but 4 MiB in any case.
+/// this stays a ninth of the rows, but 4 MiB in any case.
 inline int block_count(std::int64_t bytes, std::int64_t bytes_each, std::int64_t tiles) {
-  const std::int64_t budget = std::max<std::int64_t>(bytes / 8, std::int64_t{4} << 20);
+  const std::int64_t budget = std::max<std::int64_t>(bytes / 9, std::int64_t{4} << 20);
   const std::int64_t most = std::min(tiles, kMaxBlocks);
-  return static_cast<int>(std::clamp<std::int64_t>(budget / std::max<std::int64_t>(bytes_each, 1), 1,
-                                                   std::max<std::int64_t>(most, 1)));
+  return static_cast<int>(std::clamp<std::int64_t>(budget / std::max<std::int64_t>(bytes_each, 1),
+                                                   1, std::max<std::int64_t>(most, 1)));
 }
 
 /// Memory that launches use one after another.
 class Workspace {
  public:
-  /// Room for the sums of so many blocks.
-  BlockSums block_sums(int blocks, std::int64_t size, const Call& call) {
+  /// Room for the sums of so many blocks; `behind` more numbers follow the totals.
+  BlockSums block_sums(int blocks, std::int64_t size, const Call& call, std::int64_t behind = 0) {
     if (tickets_.size() == 0) {
       tickets_ = DeviceBuffer<unsigned>(kMaxBlocks + 1, call);
       tickets_.zero(tickets_.size(), call);
@@ -95,7 +95,7 @@ class Workspace {
     }
     BlockSums sums{nullptr, nullptr, nullptr, tickets_.get(), size, blocks, set_size};
     const std::int64_t sets = set_size > 1 ? sums.set_count() : 0;
-    numbers_.reserve(static_cast<std::size_t>((blocks + sets + 1) * size), call);
+    numbers_.reserve(static_cast<std::size_t>((blocks + sets + 1) * size + behind), call);
     sums.slots = numbers_.get();
     sums.sets = sums.slots + blocks * size;
     sums.totals = sums.sets + sets * size;
