@@ -42,8 +42,8 @@ struct EigenResult {
 ///
 /// - x, weights, mean: as in covariance_apply. 1 <= k <= min(d, 252).
 /// - Starts from the eigenvectors of a subsample of min(max(4096, 4 d), n / 8) rows, so that the
-///   passes over all rows only polish them. The block is k + 1 wide (at most d), which shows whether
-///   the k-th value is repeated; wider ones take as many passes, each longer.
+///   passes over all rows only polish them. The block is k + 1 wide (at most d), which shows
+///   whether the k-th value is repeated; wider ones take as many passes, each longer.
 /// - Rank below k: zero values with some orthonormal vectors. Never NaN.
 /// - Workspace: at most 2 * 256 vectors of d float64, and that of covariance_apply.
 /// - Determinism: a function of the arguments and the seed; not of threads or instruction set. On

@@ -19,7 +19,8 @@ namespace tamis {
 /// - Aliasing: scores overlaps nothing. On CUDA every pointer lies on the device, and the call
 ///   waits for exec.stream.
 /// @throws NonFiniteError naming the first row with a NaN or an infinity, or saying that the data
-/// overflow; scores is then unspecified. std::invalid_argument; std::runtime_error on a CUDA failure.
+/// overflow; scores is then unspecified. std::invalid_argument; std::runtime_error on a CUDA
+/// failure.
 void projection_scores(ConstMatrixView x, const double* v, std::int64_t k, VectorView scores,
                        const double* mean = nullptr, const Exec& exec = {});
 

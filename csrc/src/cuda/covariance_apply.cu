@@ -82,39 +82,6 @@ std::int64_t slot_size(std::int64_t d, std::int64_t k, bool with_mean) {
   return (k + (with_mean ? 1 : 0)) * d + k + 1;
 }
 
-/// The most rows in a tile that shared memory has room for.
-template <class T>
-void fill_block(ProductShape& shape) {
-  constexpr std::size_t kSharedBytes = 46 << 10;  // every device has 48 KiB
-  constexpr int kMostRows = 16;
-  const auto fits = [&](int groups, int rows) {
-    ProductShape tried = shape;
-    tried.groups = groups;
-    tried.rows = rows;
-    return tried.tile() * tried.template width<T>() * static_cast<int>(sizeof(T)) <= kTileBytes &&
-           tried.tile() <= kWeightsAtOnce && ProductShared<T>::bytes(tried) <= kSharedBytes;
-  };
-  shape.groups = kProductThreads / (shape.across * shape.slices);
-  while (shape.groups > 1 && !fits(shape.groups, kQuad)) --shape.groups;
-  for (int rows = kQuad; rows <= kMostRows && fits(shape.groups, rows); rows += kQuad) {
-    shape.rows = rows;
-  }
-}
-
-void split_rows(ProductShape& shape, std::int64_t n, int blocks) {
-  const std::int64_t tiles = (n + shape.tile() - 1) / shape.tile();
-  shape.rows_per_block = (tiles + blocks - 1) / blocks * shape.tile();
-}
-int blocks_of(const ProductShape& shape, std::int64_t n) {
-  return static_cast<int>((n + shape.rows_per_block - 1) / shape.rows_per_block);
-}
-
-template <class T>
-int across_for(std::int64_t d) {
-  const std::int64_t warp_columns = kWarp * kOwn<T>;
-  return static_cast<int>((d + warp_columns - 1) / warp_columns) * kWarp;
-}
-
 template <class T>
 void one_read(const Product<T>& product, ProductStatus* status, Workspace& workspace,
               const Call& call) {

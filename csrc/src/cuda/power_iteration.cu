@@ -1,6 +1,5 @@
-#include <cmath>
+#include <utility>
 
-#include "src/cuda/moments.cuh"
 #include "src/cuda/products.cuh"
 #include "src/detail/matrix_check.hpp"
 #include "src/detail/power_iteration_backend.hpp"
@@ -29,14 +28,19 @@ class CudaOperator final : public detail::CovarianceOperator {
         call_(op, exec),
         x_(x),
         weights_(static_cast<const T*>(weights.data)),
-        mean_(mean == nullptr ? mean_of(rows(), workspace_, call_).numbers(call_)
-                              : numbers_at(mean, x.cols, call_)) {
-    for (const double m : mean_) {
-      if (!std::isfinite(m)) fail(rows());
-    }
+        mean_(mean == nullptr ? std::vector<double>() : numbers_at(mean, x.cols, call_)) {
+    detail::check_finite(op, "mean", mean_.data(), static_cast<std::int64_t>(mean_.size()), Exec{});
+    if (mean == nullptr) near_ = near_mean(rows(), call_);
   }
 
-  detail::Block apply(const detail::Block& v) override { return product(rows(), v); }
+  detail::Block apply(const detail::Block& v) override {
+    if (!mean_.empty()) return product(rows(), v);
+    std::vector<double> found;  // in the same pass
+    detail::Block y = product(rows(), v, &found);
+    mean_ = std::move(found);
+    for (const double m : mean_) rounding += 0x1p-52 * m * (0x1p-52 * m);
+    return y;
+  }
 
   double choose(const std::vector<std::int64_t>& chosen) override {
     chosen_ = DeviceBuffer<std::int64_t>(chosen, call_);
@@ -56,27 +60,26 @@ class CudaOperator final : public detail::CovarianceOperator {
     return DeviceRows<T>(x_, weights_, chosen_.get(), static_cast<std::int64_t>(chosen_.size()));
   }
 
-  detail::Block product(const DeviceRows<T>& rows, const detail::Block& v) {
+  detail::Block product(const DeviceRows<T>& rows, const detail::Block& v,
+                        std::vector<double>* found_mean = nullptr) {
     ProductStatus status{};
-    detail::Block y = product_(rows, v, mean_, status, workspace_, call_);
-    if (!status.fine()) fail(rows);
+    detail::Block y = product_(rows, v, mean_, status, workspace_, call_, near_.get(), found_mean);
+    if (!status.fine()) {
+      fail_on_weights(weights_, x_.rows, call_);
+      fail_on_data(rows, call_);
+    }
     return y;
-  }
-
-  [[noreturn]] void fail(const DeviceRows<T>& rows) const {
-    fail_on_weights(weights_, x_.rows, call_);
-    detail::check_finite(call_.op, "mean", mean_.data(), x_.cols, Exec{});
-    fail_on_data(rows, call_);
   }
 
   DeviceGuard guard_;  ///< until all memory has been given back
   Call call_;
   ConstMatrixView x_;
   const T* weights_;
+  DeviceBuffer<T> near_;  ///< the mean of all rows, while that is not known
   DeviceBuffer<std::int64_t> chosen_;
   BlockProduct<T> product_;
   Workspace workspace_;
-  std::vector<double> mean_;
+  std::vector<double> mean_;  ///< empty until the first pass, if it was not given
 };
 
 }  // namespace

@@ -31,6 +31,7 @@ struct Product {
   std::int64_t k;
   std::int64_t element_stride;  ///< of v and y
   std::int64_t vector_stride;
+  double* found_mean = nullptr;  ///< without a mean: where to put it, or null
 };
 
 /// Enqueues the product. `status` is zero before. One launch for up to 32 columns where what they
@@ -43,24 +44,36 @@ void weighted_product(const Product<T>& product, ProductStatus* status, Workspac
 template <class T>
 class BlockProduct {
  public:
-  /// The covariance of `rows` about `mean` times v. Waits.
+  /// The covariance of `rows` about `mean` times v. Waits. An empty mean: that of the rows, summed
+  /// about `near`; it then goes to `found_mean` if that is not null.
   detail::Block operator()(const DeviceRows<T>& rows, const detail::Block& v,
                            const std::vector<double>& mean, ProductStatus& status,
-                           Workspace& workspace, const Call& call) {
+                           Workspace& workspace, const Call& call, const T* near = nullptr,
+                           std::vector<double>* found_mean = nullptr) {
     static_assert(sizeof(ProductStatus) == 2 * sizeof(double));  // comes back behind the numbers
     const std::size_t size = v.numbers.size();
+    const auto d = static_cast<std::size_t>(v.d);
     std::vector<double> in = v.numbers;
     in.insert(in.end(), mean.begin(), mean.end());
-    in_.reserve(in.size(), call);
+    in_.reserve(size + d, call);
     in_.upload(in.data(), in.size(), call);
-    out_.reserve(size + 2, call);
+    out_.reserve(size + 2 + d, call);
     auto* found = reinterpret_cast<ProductStatus*>(out_.get() + size);
     call.check(cudaMemsetAsync(found, 0, sizeof status, call.stream), "cudaMemsetAsync");
-    weighted_product(
-        Product<T>{rows, in_.get() + size, nullptr, in_.get(), out_.get(), v.count(), 1, v.d},
-        found, workspace, call);
-    std::vector<double> out = numbers_at(out_.get(), static_cast<std::int64_t>(size) + 2, call);
+    Product<T> product{rows, nullptr, nullptr, in_.get(), out_.get(), v.count(), 1, v.d};
+    if (mean.empty()) {
+      if (found_mean != nullptr) product.found_mean = out_.get() + size + 2;
+      product.near = near;
+    } else {
+      product.mean = in_.get() + size;
+    }
+    weighted_product(product, found, workspace, call);
+    const std::size_t wanted = size + 2 + (product.found_mean == nullptr ? 0 : d);
+    std::vector<double> out = numbers_at(out_.get(), static_cast<std::int64_t>(wanted), call);
     std::memcpy(&status, out.data() + size, sizeof status);
+    if (found_mean != nullptr) {
+      found_mean->assign(out.begin() + static_cast<std::ptrdiff_t>(size + 2), out.end());
+    }
     out.resize(size);
     return {v.d, std::move(out)};
   }

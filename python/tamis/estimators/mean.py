@@ -23,7 +23,6 @@ __all__ = ["RobustMean"]
 
 _RESULTS = (
     "weights_",
-    "support_",
     "scores_",
     "eigenvalues_",
     "n_iter_",
@@ -295,11 +294,16 @@ class RobustMean(BaseEstimator):
     def contamination_(self, value: float) -> None:
         self._contamination = value
 
+    @property
+    def support_(self) -> Any:
+        """Which rows were kept: worked out at each access, so that it costs no memory."""
+        check_fitted(self, "weights_")
+        return self.weights_ > 0.5
+
     def _take(self, found: Any) -> None:
         self._forget()
         self.location_ = found.mean
         self.weights_ = found.weights
-        self.support_ = found.support
         self.scores_ = found.scores
         self.eigenvalues_ = found.eigenvalues
         self.n_iter_ = int(found.rounds)
