@@ -102,7 +102,7 @@ def emulated_torch(emulator: Emulator) -> Iterator[torch.device]:
         cuda_stream = 0
 
     _machines.append(emulator)
-    _memory.clear()  # arrays of an earlier machine, still referred to, whose addresses are free again
+    _memory.clear()  # arrays of an earlier machine may linger while their addresses are free again
     stream = mock.patch("torch.cuda.current_stream", return_value=Stream)
     available = mock.patch("torch.cuda.is_available", return_value=True)
     try:
