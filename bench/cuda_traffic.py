@@ -9,6 +9,7 @@ necessary   every input byte read once, every output byte written once
 moved       operands of 1 MiB and more: every byte that a warp asks for; smaller ones: every byte
             once a launch, since they stay in the cache (4 MiB of L2 on the smallest GPU meant)
 ratio       moved / necessary; the targets are those of the project
+launches    of a call; of iterative_filter those of a round, and the few that belong to none
 in sectors  the same for large operands in whole 32-byte sectors: what scattered access would cost
 
 ``--write`` puts the table into bench/results/cuda_traffic.md.
@@ -58,6 +59,7 @@ class Case:
     prepare: Callable[[Emulator], Work]
     target: float | None = None
     rounds: Callable[[Any], int] | None = None  # of the result: launches are then given a round
+    once: int = 0  # launches that belong to no round
 
 
 def noise(n: int, shape: tuple[int, ...], dtype: Any) -> Callable[[Emulator], Work]:
@@ -82,6 +84,49 @@ def votes(rows: int, classes: int, dtype: Any) -> Callable[[Emulator], Work]:
     return prepare
 
 
+def rows(n: int, d: int, dtype: Any) -> Any:
+    return np.random.default_rng(0).standard_normal((n, d), dtype)
+
+
+def product(n: int, d: int, k: int, dtype: Any, given: bool) -> Callable[[Emulator], Work]:
+    """covariance_apply, about a given mean or the one it finds."""
+
+    def prepare(machine: Emulator) -> Work:
+        values, block = rows(n, d, dtype), rows(d, k, np.float64)
+        X, V = machine.array(values), machine.array(block)
+        mean = machine.array(np.zeros(d)) if given else None
+        necessary = values.nbytes + 2 * block.nbytes + (8 * d if given else 0)
+        return Work(lambda: tamis.covariance_apply(X, V, mean=mean), necessary)
+
+    return prepare
+
+
+def scores(n: int, d: int, k: int, dtype: Any) -> Callable[[Emulator], Work]:
+    def prepare(machine: Emulator) -> Work:
+        values, block = rows(n, d, dtype), rows(d, k, np.float64)
+        X, V, mean = (machine.array(a) for a in (values, block, np.zeros(d)))
+        necessary = values.nbytes + block.nbytes + 8 * d + n * values.itemsize
+        return Work(lambda: tamis.projection_scores(X, V, mean=mean), necessary)
+
+    return prepare
+
+
+def filtered(n: int, d: int, rule: Any) -> Callable[[Emulator], Work]:
+    """A tenth of the rows in a cluster. Necessary is one read of the rows."""
+
+    def prepare(machine: Emulator) -> Work:
+        values = rows(n, d, np.float32)
+        values[: n // 10] += 6 * rows(1, d, np.float32) / np.sqrt(d)
+        X = machine.array(values.astype(np.float32))
+        return Work(lambda: tamis.iterative_filter(X, rule=rule), values.nbytes)
+
+    return prepare
+
+
+def rounds(result: Any) -> int:
+    return int(result.rounds)
+
+
 CASES = [
     Case("gaussian_noise", "480 x 3 x 32 x 32, float32", noise(480, (3, 32, 32), "f4"), 1.05),
     Case("gaussian_noise", "480 x 3 x 32 x 32, float16", noise(480, (3, 32, 32), "f2"), 1.05),
@@ -91,6 +136,30 @@ CASES = [
     Case("gaussian_noise", "8000 x 64, float32", noise(8000, (64,), "f4"), 1.05),
     Case("vote_counts", "30000 x 10, float32", votes(30000, 10, "f4")),
     Case("vote_counts", "1000 x 1000, float16", votes(1000, 1000, "f2")),
+    *(
+        Case("covariance_apply", "20000 x 512, " + label, product(20000, 512, *how), 1.15)
+        for label, how in {
+            "k = 1, float32, mean found": (1, "f4", False),
+            "k = 8, float32, mean found": (8, "f4", False),
+            "k = 8, float32": (8, "f4", True),
+            "k = 32, float32": (32, "f4", True),
+            "k = 8, float64": (8, "f8", True),
+        }.items()
+    ),
+    *(
+        Case("projection_scores", "20000 x 512, " + label, scores(20000, 512, *how), 1.05)
+        for label, how in {
+            "k = 1, float32": (1, "f4"),
+            "k = 8, float32": (8, "f4"),
+            "k = 32, float32": (32, "f4"),
+            "k = 8, float64": (8, "f8"),
+        }.items()
+    ),
+    # Medians; distances and first weights; the ball; rows that repeat; the last scores: once.
+    *(
+        Case("iterative_filter", f"20000 x 64, {rule}", filtered(20000, 64, rule), None, rounds, 5)
+        for rule in ("gaussian_tail", "bounded_covariance")
+    ),
 ]
 
 
@@ -127,7 +196,8 @@ def measure(machine: Emulator, architecture: int, case: Case) -> dict[str, Any]:
     line: dict[str, Any] = {
         "operation": case.operation,
         "size": case.size,
-        "launches": launches / case.rounds(result) if case.rounds else launches,
+        "launches": (launches - case.once) / case.rounds(result) if case.rounds else launches,
+        "launches_once": case.once,
         "launches_are": "a round" if case.rounds else "a call",
         "necessary": work.necessary,
         "moved": sum(moved(launch, "") for launch in report.launches),
@@ -143,7 +213,9 @@ HEADER = ["operation", "size", "launches", "necessary", "moved", "ratio", "in se
 
 
 def cells(line: dict[str, Any]) -> list[str]:
-    launches = f"{line['launches']:g}" + (" a round" if line["launches_are"] == "a round" else "")
+    launches = f"{line['launches']:g}"
+    if line["launches_are"] == "a round":
+        launches += f" a round, {line['launches_once']} once"
     return [
         line["operation"],
         line["size"],

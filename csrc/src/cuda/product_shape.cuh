@@ -8,9 +8,10 @@
 
 namespace tamis::cuda {
 
-inline constexpr int kSlice = 8;
+inline constexpr int kSlice = 8;  ///< columns of V that a thread holds
 template <class T>
-inline constexpr int kOwn = 16 / static_cast<int>(sizeof(T));
+inline constexpr int kOwn =  ///< columns of X that a thread holds
+    16 / static_cast<int>(sizeof(T));
 inline constexpr int kQuad = kWarp / kSlice;  ///< rows whose projections a warp adds up at once
 inline constexpr int kTogether = 4;           ///< columns of V summed at once
 inline constexpr int kProductThreads = 512;
