@@ -70,12 +70,14 @@ def interleave(
     rounds: int,
     warmup: int = 2,
     clock: Callable[[], float] = perf_counter,
+    measure: Callable[[Callable[[], object]], float] | None = None,
     seed: int = 0,
 ) -> Times:
     """Seconds of every callable in every round.
 
     ``check`` runs first and raises (or exits) where a result is wrong: then nothing is timed.
-    ``clock`` comes from `clock_for`.
+    ``clock`` comes from `clock_for`; ``measure``, where given, runs a call and returns its seconds
+    by a clock of its own (CUDA events).
     """
     check()
     order = list(callables)
@@ -85,9 +87,12 @@ def interleave(
         shuffle(order)
         for name in order:
             call = callables[name]
-            start = clock()
-            call()
-            seconds = clock() - start
+            if measure is None:
+                start = clock()
+                call()
+                seconds = clock() - start
+            else:
+                seconds = measure(call)
             if count >= warmup:
                 times[name].append(seconds)
     return times
