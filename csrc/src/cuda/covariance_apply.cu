@@ -87,20 +87,13 @@ void one_read(const Product<T>& product, ProductStatus* status, Workspace& works
               const Call& call) {
   const std::int64_t n = product.rows.count;
   const std::int64_t d = product.rows.d;
-  ProductShape shape;
-  shape.k = static_cast<int>(product.k);
-  shape.across = across_for<T>(d);
-  shape.slices = (shape.k + kSlice - 1) / kSlice;
-  fill_block<T>(shape);
+  ProductShape shape = product_shape<T>(across_for<T>(d), static_cast<int>(product.k), true);
   const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
   const std::int64_t tiles = (n + shape.tile() - 1) / shape.tile();
   split_rows(shape, n, block_count(n * d * static_cast<std::int64_t>(sizeof(T)), 18 * size, tiles));
   const BlockSums sums = workspace.block_sums(blocks_of(shape, n), size, call);
-  product_kernel<T, true>
-      <<<static_cast<unsigned>(sums.blocks), static_cast<unsigned>(shape.threads()),
-         ProductShared<T>::bytes(shape), call.stream>>>(product, shape, KnownProjections<T>{}, sums,
-                                                        status);
-  call.launched();
+  launch_product<T, true>(product, shape, KnownProjections<T>{}, sums,
+                          dim3(static_cast<unsigned>(sums.blocks)), status, call);
 }
 
 /// Keeps the projections of the rows: k a row.
@@ -109,15 +102,11 @@ struct KeepProjections {
   static constexpr bool kKeeps = false;
   T* z;
   const T* offset;
-  std::int64_t count;
   int k;
 
-  __device__ void take(int, int columns, const T (&numbers)[kDirections]) const {
-    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (i >= count) return;
-#pragma unroll
-    for (int c = 0; c < kDirections; ++c) {
-      if (c < columns) z[i * k + c] = numbers[c] + offset[c];
+  __device__ void take(std::int64_t i, int first, int columns, const T* numbers) const {
+    for (int c = 0; c < columns; ++c) {
+      z[i * k + first + c] = numbers[c * kRowThreads] + offset[first + c];
     }
   }
   __device__ void row(std::int64_t, const T*, T) const {}
@@ -145,14 +134,11 @@ template <class T>
 void two_reads(const Product<T>& product, ProductStatus* status, Workspace& workspace,
                const Call& call) {
   constexpr std::int64_t kMaxSlots = 64;
-  constexpr int kMaxAcross = 4 * kWarp;
+  constexpr int kMaxAcross = 2 * kWarp;
   const std::int64_t n = product.rows.count;
   const std::int64_t d = product.rows.d;
-  ProductShape shape;
-  shape.k = static_cast<int>(product.k);
-  shape.across = std::min(across_for<T>(d), kMaxAcross);
-  shape.slices = (shape.k + kSlice - 1) / kSlice;
-  fill_block<T>(shape);
+  ProductShape shape =
+      product_shape<T>(std::min(across_for<T>(d), kMaxAcross), static_cast<int>(product.k), false);
   const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
   const std::int64_t slots = std::clamp<std::int64_t>(kSlotBytes / (8 * size), 1, kMaxSlots);
   const std::int64_t row_bytes = shape.k * static_cast<std::int64_t>(sizeof(T));
@@ -171,12 +157,10 @@ void two_reads(const Product<T>& product, ProductStatus* status, Workspace& work
     const int tiles = static_cast<int>(RowTiling<T>::tiles(count));
     visit_rows(product.rows.part(begin, count),
                RowMeasures<T>{packed.centre.get(), packed.v.get(), shape.k}, tiles,
-               KeepProjections<T>{z.get(), packed.offset.get(), count, shape.k}, call);
-    product_kernel<T, false><<<grid, static_cast<unsigned>(shape.threads()),
-                               ProductShared<T>::bytes(shape), call.stream>>>(
-        product, shape, KnownProjections<T>{z.get(), begin, begin + count, begin > 0}, sums,
-        status);
-    call.launched();
+               KeepProjections<T>{z.get(), packed.offset.get(), shape.k}, call);
+    launch_product<T, false>(product, shape,
+                             KnownProjections<T>{z.get(), begin, begin + count, begin > 0}, sums,
+                             grid, status, call);
   }
   constexpr int kAddThreads = 256;
   add_slots_kernel<<<static_cast<unsigned>((size + kAddThreads - 1) / kAddThreads), kAddThreads, 0,

@@ -12,12 +12,30 @@
 
 namespace tamis::cuda {
 
+/// The pool behind cudaMallocAsync gives all its memory back whenever a stream is waited for,
+/// unless it is told to keep some: every call would pay for getting it again (0.5 ms of 1.6 for a
+/// product with 1,000,000 x 512 numbers on an H200). What the process has set itself is left alone.
+inline void keep_memory(const char* op, const Exec& exec) {
+  constexpr std::uint64_t kKept = std::uint64_t{256} << 20;
+  cudaMemPool_t pool = nullptr;
+  check(cudaDeviceGetDefaultMemPool(&pool, exec.device.index), op, "cudaDeviceGetDefaultMemPool");
+  std::uint64_t kept = 0;
+  check(cudaMemPoolGetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), op,
+        "cudaMemPoolGetAttribute");
+  if (kept > 0) return;
+  kept = kKept;
+  check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &kept), op,
+        "cudaMemPoolSetAttribute");
+}
+
 /// What every CUDA call of an operation needs: a name for messages and a stream.
 struct Call {
   const char* op;
   cudaStream_t stream;
 
-  Call(const char* name, const Exec& exec) : op(name), stream(stream_of(exec)) {}
+  Call(const char* name, const Exec& exec) : op(name), stream(stream_of(exec)) {
+    keep_memory(name, exec);
+  }
   void check(cudaError_t status, const char* call) const { cuda::check(status, op, call); }
   void launched() const { check(cudaGetLastError(), "kernel launch"); }
   void wait() const { check(cudaStreamSynchronize(stream), "cudaStreamSynchronize"); }

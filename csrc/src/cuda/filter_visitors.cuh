@@ -123,13 +123,8 @@ struct ProjectVisitor {
   T* out;
   std::int64_t count;
 
-  __device__ void take(int first, int columns, const T (&z)[kDirections]) const {
-    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
-    if (i >= count) return;
-#pragma unroll
-    for (int c = 0; c < kDirections; ++c) {
-      if (c < columns) out[(first + c) * count + i] = z[c];
-    }
+  __device__ void take(std::int64_t i, int first, int columns, const T* z) const {
+    for (int c = 0; c < columns; ++c) out[(first + c) * count + i] = z[c * kRowThreads];
   }
   __device__ void row(std::int64_t, const T*, T) const {}
   __device__ void tile(std::int64_t) const {}

@@ -22,8 +22,8 @@ __device__ __forceinline__ double warp_sum(double x) {
 }
 
 /// One step of transposed_sum: lanes whose number has the bit `half` keep the upper half of v.
-template <int half, class T>
-__device__ __forceinline__ void exchange(T (&v)[kWarp / 2], unsigned lane) {
+template <int half, class T, int size>
+__device__ __forceinline__ void exchange(T (&v)[size], unsigned lane) {
   if constexpr (half > 0) {
 #pragma unroll
     for (int i = 0; i < half; ++i) {
@@ -36,11 +36,16 @@ __device__ __forceinline__ void exchange(T (&v)[kWarp / 2], unsigned lane) {
   }
 }
 
-/// Lane i gets the sum of all lanes' v[i % 16]: 16 exchanges, where 16 separate sums would take 80.
-template <class T>
-__device__ __forceinline__ T transposed_sum(T (&v)[kWarp / 2]) {
-  exchange<kWarp / 4>(v, threadIdx.x % kWarp);
-  return v[0] + __shfl_xor_sync(kAllLanes, v[0], kWarp / 2);
+/// Lane i gets the sum of all lanes' v[i % size], size being a power of two up to 16: for 16, 16
+/// exchanges, where 16 separate sums would take 80.
+template <class T, int size>
+__device__ __forceinline__ T transposed_sum(T (&v)[size]) {
+  exchange<size / 2>(v, threadIdx.x % kWarp);
+#pragma unroll
+  for (int half = size; half < kWarp; half *= 2) {
+    v[0] += __shfl_xor_sync(kAllLanes, v[0], half);
+  }
+  return v[0];
 }
 
 /// The sum of all threads' numbers, in every thread. `scratch`: shared, one number a warp.
@@ -85,7 +90,7 @@ __device__ __forceinline__ void add_in_order(const double* from, int count, std:
                                              double* to) {
   for (std::int64_t e = threadIdx.x; e < size; e += blockDim.x) {
     double sum = 0.0;
-#pragma unroll 4
+#pragma unroll 16
     for (int b = 0; b < count; ++b) sum += from[b * size + e];
     to[e] = sum;
   }

@@ -1,8 +1,9 @@
 // The kernel behind weighted_product.
 //
-// A tile of rows goes through shared memory once and is used twice: for its projections z on the
-// columns of V, and for the sums of z times the row. V and the sums stay in registers: a thread
-// holds kSlice columns of V along kOwn columns of X.
+// A few rows are read into registers once and used twice: for their projections z on the columns of
+// V, and for the sums of z times the row. V and the sums stay in registers too: a thread holds
+// kSlice columns of V along kOwn columns of X. Threads that hold other columns of V along the same
+// columns of X share the reading of rows through shared memory.
 #pragma once
 
 #include "src/cuda/product_shape.cuh"
@@ -18,56 +19,63 @@ __device__ __forceinline__ T shift_of(const Product<T>& task, std::int64_t j) {
   return isfinite(rounded) ? rounded : T(0);
 }
 
-/// This warp's part of the projections of four rows: lane 8 r + i gets row r on column i.
-template <class T>
-__device__ __forceinline__ T project_quad(const T* rows, int across, int width,
-                                          const T (&v)[kSlice][kOwn<T>]) {
-  T both[2];
+/// This warp's part of the projections: entry r * kSlices + i for row r on column i.
+template <class T, int kSlices, int kRows>
+__device__ __forceinline__ void project(const T (&x)[kRows][kOwn<T>],
+                                        const T (&v)[kSlices][kOwn<T>], T* parts) {
+  constexpr int kAll = kRows * kSlices;
+  constexpr int kAtOnce = 8;  // 16 would save one exchange in 18 and cost 8 registers
+  static_assert(kAll % kAtOnce == 0 && kAtOnce % kSlices == 0);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {  // two rows each: fewer registers
-    T sums[kWarp / 2];
+  for (int first = 0; first < kAll; first += kAtOnce) {
+    T sums[kAtOnce];
 #pragma unroll
-    for (int r = 0; r < kQuad / 2; ++r) {
+    for (int e = 0; e < kAtOnce; ++e) {
+      const int r = (first + e) / kSlices;
+      const int i = e % kSlices;
+      sums[e] = x[r][0] * v[i][0];
 #pragma unroll
-      for (int o = 0; o < kOwn<T>; ++o) {
-        const T x = rows[(half * (kQuad / 2) + r) * width + o * across];
-#pragma unroll
-        for (int i = 0; i < kSlice; ++i) {
-          T& sum = sums[r * kSlice + i];
-          sum = o == 0 ? x * v[i][o] : mul_add(x, v[i][o], sum);
-        }
-      }
+      for (int o = 1; o < kOwn<T>; ++o) sums[e] = mul_add(x[r][o], v[i][o], sums[e]);
     }
-    both[half] = transposed_sum(sums);
+    const T sum = transposed_sum(sums);
+    if (lane < kAtOnce) parts[first + lane] = sum;
   }
-  return threadIdx.x % kWarp < kWarp / 2 ? both[0] : both[1];
+}
+
+/// threadIdx.x, read anew: what is derived from it need not wait in registers since the kernel's
+/// beginning, where every one is needed for rows and sums.
+__device__ __forceinline__ int thread_again() {
+  int thread;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+  return thread;
 }
 
 /// Adds sums in registers, one column of every slice, to the block's slot, and clears them. Groups
-/// meet in shared memory. Column c of slice s goes to entry s * kSlice + c if that is below `most`.
+/// meet in shared memory. Column c of slice s goes to entry s * slice + c if that is below `most`.
 template <class T>
-__device__ __forceinline__ void flush_column(T (&mine)[kOwn<T>], T* meet, const T* met, int c,
-                                             int most, bool add, const ProductShape& shape,
-                                             int base, int d, double* slot) {
+__device__ __forceinline__ void flush_column(T (&mine)[kOwn<T>], T* met, int c, int most, bool add,
+                                             const ProductShape& shape, int base, int d,
+                                             double* slot) {
   const int width = shape.width<T>();
-  const int size = shape.slices * width;
+  const int thread = thread_again();
   __syncthreads();
 #pragma unroll
   for (int o = 0; o < kOwn<T>; ++o) {
-    meet[o * shape.across] = mine[o];
+    met[thread * kOwn<T> + o] = mine[o];  // in the order of groups, slices, columns
     mine[o] = T(0);
   }
   __syncthreads();
 #pragma unroll 1
-  for (int e = static_cast<int>(threadIdx.x); e < size; e += blockDim.x) {
-    const int entry = e / width * kSlice + c;
-    const int j = base + e % width;
-    if (entry >= most || j >= d) continue;
-    T sum = met[e];
+  for (int t = thread; t < min(width, d - base); t += blockDim.x) {
 #pragma unroll 1
-    for (int g = 1; g < shape.groups; ++g) sum += met[g * size + e];
-    double* to = slot + static_cast<std::int64_t>(entry) * d + j;
-    *to = add ? *to + static_cast<double>(sum) : static_cast<double>(sum);
+    for (int entry = c, s = 0; entry < most; entry += shape.slice, ++s) {
+      T sum = met[s * width + t];
+#pragma unroll 1
+      for (int g = 1; g < shape.groups; ++g) sum += met[(g * shape.slices + s) * width + t];
+      double* to = slot + static_cast<std::int64_t>(entry) * d + base + t;
+      *to = add ? *to + static_cast<double>(sum) : static_cast<double>(sum);
+    }
   }
 }
 
@@ -114,12 +122,28 @@ __device__ __forceinline__ void finish_product(const Product<T>& task, const dou
   }
 }
 
-/// With kFused one launch does it all; without, projections are given, and blocks (b, g) sum the
-/// rows of slot b over the columns of group g.
-template <class T, bool kFused>
-__global__ void __launch_bounds__(kProductThreads, 1)
-    product_kernel(Product<T> task, ProductShape shape, KnownProjections<T> known, BlockSums sums,
+/// The variants of the kernel. With kFused one launch does it all; without, projections are given,
+/// and blocks (b, g) sum the rows of slot b over the columns of group g.
+template <class T, bool kFusedProduct, int kSlices, int kRowsHeld, int kMostThreads, bool kVectors>
+struct ProductVariant {
+  using Number = T;
+  static constexpr bool kFused = kFusedProduct;
+  static constexpr int kSlice = kSlices;
+  static constexpr int kRows = kRowsHeld;
+  static constexpr int kThreads = kMostThreads;
+  static constexpr bool kVector = kVectors;
+};
+
+template <class Variant>
+__global__ void __launch_bounds__(Variant::kThreads, 1)
+    product_kernel(Product<typename Variant::Number> task, ProductShape shape,
+                   KnownProjections<typename Variant::Number> known, BlockSums sums,
                    ProductStatus* status) {
+  using T = typename Variant::Number;
+  constexpr bool kFused = Variant::kFused;
+  constexpr bool kVector = Variant::kVector;
+  constexpr int kSlice = Variant::kSlice;
+  constexpr int kRows = Variant::kRows;
   extern __shared__ __align__(16) unsigned char memory[];
   const ProductShared<T> shared(memory, shape);
   const int d = static_cast<int>(task.rows.d);
@@ -127,7 +151,8 @@ __global__ void __launch_bounds__(kProductThreads, 1)
   const int width = shape.width<T>();
   const int p = static_cast<int>(threadIdx.x) % across;
   const int s = static_cast<int>(threadIdx.x) / across % shape.slices;
-  const int g = static_cast<int>(threadIdx.x) / (across * shape.slices);
+  constexpr bool kOneGroup = kRows == kFewRows;  // of more threads than product_shape wishes
+  const int g = kOneGroup ? 0 : static_cast<int>(threadIdx.x) / (across * shape.slices);
   const int base = kFused ? 0 : static_cast<int>(blockIdx.y) * width;
   const bool counts = kFused || blockIdx.y == 0;  // sums that do not depend on the column
   const bool needs_mean = task.mean == nullptr && s == 0;
@@ -153,7 +178,7 @@ __global__ void __launch_bounds__(kProductThreads, 1)
         for (int i = 0; i < kTogether; ++i) {
 #pragma unroll
           for (int o = 0; o < kOwn<T>; ++o) {
-            const T number = shared.tile[i * width + p + o * across];
+            const T number = shared.tile[i * width + p * kOwn<T> + o];
             v[i0 + i][o] = s == s0 ? number : v[i0 + i][o];
           }
         }
@@ -165,154 +190,179 @@ __global__ void __launch_bounds__(kProductThreads, 1)
     const T at = base + j < d ? shift_of(task, base + j) : T(0);
     const double off =
         task.mean != nullptr && base + j < d ? static_cast<double>(at) - task.mean[base + j] : 0.0;
+    shared.shift[j] = at;
     shared.tile[j] = static_cast<T>(off);
-#pragma unroll
-    for (int r = 1; r < kQuad; ++r) shared.tile[r * width + j] = at;
   }
   __syncthreads();
   T y[kSlice][kOwn<T>] = {};
   T y_mean[kOwn<T>] = {};
-  T shift[kOwn<T>];
-#pragma unroll
-  for (int o = 0; o < kOwn<T>; ++o) shift[o] = shared.tile[width + p + o * across];
-  const auto whole_part = [&](int row, int c) {  // one projection, from the parts of all warps
-    const T* part = shared.parts + (row / kQuad * shape.slices + c / kSlice) * across +
-                    row % kQuad * kSlice + c % kSlice;
+  // Of this group and slice: the parts of all its warps, and z for this warp.
+  constexpr int kAll = kRows * kSlice;
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int warp = static_cast<int>(threadIdx.x) / kWarp;
+  T* my_parts = shared.parts + warp * kAll;
+  T* my_z = shared.z + warp * kAll;
+  const auto whole = [&](int e) {
+    const T* part = my_parts - p / kWarp * kAll + e;
     T sum = part[0];
-    for (int w = kWarp; w < across; w += kWarp) sum += part[w];
+#pragma unroll 1
+    for (int w = 1; w < shape.warps(); ++w) sum += part[w * kAll];
     return sum;
   };
   if constexpr (kFused) {  // shift - mean is projected like a row
-    if (g == 0) shared.parts[s * across + p] = project_quad(shared.tile + p, across, width, v);
-    __syncthreads();
-    for (int c = static_cast<int>(threadIdx.x); c < shape.columns(); c += blockDim.x) {
-      shared.offset[c] = whole_part(0, c);
+    T x[kRows][kOwn<T>] = {};
+#pragma unroll
+    for (int o = 0; o < kOwn<T>; ++o) {
+      x[0][o] = shared.tile[p * kOwn<T> + o];
     }
+    project<T, kSlice, kRows>(x, v, my_parts);
+    __syncthreads();
+    if (g == 0 && p < kSlice) shared.offset[s * kSlice + p] = whole(p);
+    __syncthreads();
   }
 
-  const int columns = shape.columns();
-  const int my_column = static_cast<int>(threadIdx.x) % columns;  // of z: threads() is a multiple
-  const int row_step = shape.threads() / columns;
-  double z_sum = 0.0;
-  double weight_sum = 0.0;
+  const int own = min(d - base - p * kOwn<T>, kOwn<T>);  // columns of this thread that there are
+  const int column = own > 0 ? p * kOwn<T> : 0;          // without any it reads the first ones
+  T z_sum = T(0);  // it only makes up for the rounding of the mean
   bool add = known.add;
-  const std::int64_t end_of_all = kFused ? task.rows.count : known.end;
   const std::int64_t begin = (kFused ? 0 : known.begin) + blockIdx.x * shape.rows_per_block;
-  const std::int64_t end =
-      begin + shape.rows_per_block < end_of_all ? begin + shape.rows_per_block : end_of_all;
-  const int tile = shape.tile();
+  const std::int64_t to_end = (kFused ? task.rows.count : known.end) - begin;
+  const int count = static_cast<int>(min(to_end, shape.rows_per_block));  // of this block
+  const int tile = kOneGroup ? kRows : shape.groups * kRows;
   const int chunk = kWeightsAtOnce / tile * tile;
-  T* meet = shared.tile + (g * shape.slices + s) * width + p;
   int tiles = 0;  // since sums were last flushed
-  for (std::int64_t first = begin; first < end; first += chunk) {
+  for (int first = 0; first < count; first += chunk) {
     __syncthreads();
 #pragma unroll 1
     for (int t = static_cast<int>(threadIdx.x); t < chunk; t += blockDim.x) {
       T w = T(0);
-      if (first + t < end) {
-        const std::int64_t number = task.rows.number(first + t);
+      const T* from = shared.shift;
+      if (first + t < count) {
+        const std::int64_t number = task.rows.number(begin + first + t);
         w = task.rows.weight(number);
         if (!(w >= T(0)) || isinf(w)) atomicExch(&status->bad_weight, 1u);
-        shared.at[t] = number * task.rows.stride;
+        if (w > T(0)) from = task.rows.data + number * task.rows.stride + base;
       }
+      shared.at[t] = from;
       shared.weights[t] = w > T(0) ? w : T(0);
-      weight_sum += static_cast<double>(shared.weights[t]);
+      shared.mass[t] = (first > 0 ? shared.mass[t] : 0.0) + static_cast<double>(shared.weights[t]);
     }
     __syncthreads();
-    const int left = static_cast<int>(end - first < chunk ? end - first : chunk);
+    const int left = min(count - first, chunk);
+#pragma unroll 1
     for (int t0 = 0; t0 < left; t0 += tile) {
-      const T* weights = shared.weights + t0;
-#pragma unroll 2
-      for (int r = s; r < shape.rows; r += shape.slices) {
-        const int row = g * shape.rows + r;
-        const bool used = weights[row] > T(0);  // else it is not looked at
-        const T* from = task.rows.data + (used ? shared.at[t0 + row] : 0) + base + p;
+      const T* weights = shared.weights + t0 + g * kRows;
+      const T* const* at = shared.at + t0 + g * kRows;
+      T x[kRows][kOwn<T>];
+      const auto read = [&](const T* from, T(&row)[kOwn<T>]) {
+        if constexpr (kVector) {
+          load_vector(from + column, row);
+        } else {
 #pragma unroll
-        for (int o = 0; o < kOwn<T>; ++o) {
-          const int j = base + p + o * across;
-          shared.tile[row * width + p + o * across] =
-              used && j < d ? from[o * across] - shift[o] : T(0);
+          for (int o = 0; o < kOwn<T>; ++o) row[o] = o < own ? from[column + o] : T(0);
         }
+      };
+      const auto centre = [&](T(&row)[kOwn<T>]) {
+        T shift[kOwn<T>];
+        load_vector(shared.shift + column, shift);
+#pragma unroll
+        for (int o = 0; o < kOwn<T>; ++o) row[o] -= shift[o];
+      };
+      if (shape.slices == 1) {
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) read(at[r], x[r]);
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) centre(x[r]);
+      } else {  // a slice reads some, for all
+        T* rows = shared.tile + g * kRows * width;
+#pragma unroll 4
+        for (int r = s; r < kRows; r += shape.slices) {
+          T row[kOwn<T>];
+          read(at[r], row);
+          centre(row);
+          T* to = rows + r * width + p * kOwn<T>;
+#pragma unroll
+          for (int o = 0; o < kOwn<T>; ++o) to[o] = row[o];
+        }
+        __syncthreads();
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) load_vector(rows + r * width + p * kOwn<T>, x[r]);
       }
       if constexpr (kFused) {
-        __syncthreads();
-#pragma unroll 1
-        for (int q = 0; q < shape.rows; q += kQuad) {
-          const int row = g * shape.rows + q;
-          shared.parts[(row / kQuad * shape.slices + s) * across + p] =
-              project_quad(shared.tile + row * width + p, across, width, v);
-        }
-        __syncthreads();
+        my_parts = shared.parts + warp * kAll + tiles % 2 * ProductShared<T>::parts_size(shape);
+        project<T, kSlice, kRows>(x, v, my_parts);
+        __syncthreads();  // the only one: the next tile's parts go elsewhere
+      } else if (shape.slices > 1) {
+        __syncthreads();  // rows were read
       }
-#pragma unroll 1
-      for (int row = static_cast<int>(threadIdx.x) / columns; row < tile; row += row_step) {
+#pragma unroll
+      for (int e0 = 0; e0 < kAll; e0 += kWarp) {
+        const int e = e0 + lane;
+        if (kAll % kWarp != 0 && e >= kAll) break;
+        const int c = s * kSlice + e % kSlice;
+        const T w = weights[e / kSlice];
         T z;
         if constexpr (kFused) {
-          z = whole_part(row, my_column) + shared.offset[my_column];
+          z = whole(e) + shared.offset[c];
         } else {
-          const std::int64_t i = first + t0 + row;
-          z = i < end && my_column < shape.k && weights[row] > T(0)
-                  ? known.z[(i - known.begin) * shape.k + my_column]
-                  : T(0);
+          const int row = first + t0 + g * kRows + e / kSlice;
+          z = c < shape.k && w > T(0) ? known.z[(begin - known.begin + row) * shape.k + c] : T(0);
         }
-        z *= weights[row];
-        shared.z[row * columns + my_column] = z;
-        z_sum += static_cast<double>(z);
+        z *= w;
+        my_z[e] = z;
+        z_sum += z;
       }
-      __syncthreads();
+      __syncwarp();
       // float32: a tile by itself first, so that errors grow with its rows and with the tiles.
       constexpr bool kByTile = sizeof(T) == 4;
 #pragma unroll
       for (int i0 = 0; i0 < kSlice; i0 += kTogether) {
         T part[kTogether][kOwn<T>];
 #pragma unroll
-        for (int o = 0; o < kOwn<T>; ++o) {
+        for (int i = 0; i < kTogether; ++i) {
 #pragma unroll
-          for (int i = 0; i < kTogether; ++i) part[i][o] = kByTile ? T(0) : y[i0 + i][o];
+          for (int o = 0; o < kOwn<T>; ++o) part[i][o] = kByTile ? T(0) : y[i0 + i][o];
         }
-#pragma unroll 1
-        for (int r = 0; r < shape.rows; ++r) {
-          const int row = g * shape.rows + r;
+#pragma unroll
+        for (int r = 0; r < kRows; ++r) {
           T z[kTogether];
-          load_vector(shared.z + row * columns + s * kSlice + i0, z);
+          load_pair(my_z + r * kSlice + i0, z);
 #pragma unroll
           for (int o = 0; o < kOwn<T>; ++o) {
-            const T x = shared.tile[row * width + p + o * across];
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) part[i][o] = mul_add(z[i], x, part[i][o]);
+            for (int i = 0; i < kTogether; ++i) part[i][o] = mul_add(z[i], x[r][o], part[i][o]);
           }
         }
 #pragma unroll
-        for (int o = 0; o < kOwn<T>; ++o) {
+        for (int i = 0; i < kTogether; ++i) {
 #pragma unroll
-          for (int i = 0; i < kTogether; ++i) {
+          for (int o = 0; o < kOwn<T>; ++o) {
             y[i0 + i][o] = kByTile ? y[i0 + i][o] + part[i][o] : part[i][o];
           }
         }
       }
       if (needs_mean) {
+        T part[kOwn<T>] = {};
 #pragma unroll
-        for (int o = 0; o < kOwn<T>; ++o) {
-          T part = T(0);
-#pragma unroll 1
-          for (int r = 0; r < shape.rows; ++r) {
-            const int row = g * shape.rows + r;
-            part = mul_add(weights[row], shared.tile[row * width + p + o * across], part);
-          }
-          y_mean[o] += part;
+        for (int r = 0; r < kRows; ++r) {
+          const T w = weights[r];
+#pragma unroll
+          for (int o = 0; o < kOwn<T>; ++o) part[o] = mul_add(w, x[r][o], part[o]);
         }
+#pragma unroll
+        for (int o = 0; o < kOwn<T>; ++o) y_mean[o] += part[o];
       }
-      __syncthreads();
       ++tiles;
+      __syncwarp();  // z was read
     }
-    if (first + chunk < end && (sizeof(T) == 8 || tiles < kTilesAtOnce)) continue;
+    if (first + chunk < count && (sizeof(T) == 8 || tiles < kTilesAtOnce)) continue;
     // The sums in registers go to the block's slot.
 #pragma unroll
     for (int i = 0; i < kSlice; ++i) {
-      flush_column(y[i], meet, shared.tile, i, shape.k, add, shape, base, d, sums.mine());
+      flush_column(y[i], shared.tile, i, shape.k, add, shape, base, d, sums.mine());
     }
     if (task.mean == nullptr) {  // only slice 0 holds them
-      flush_column(y_mean, meet, shared.tile, 0, 1, add, shape, base, d,
+      flush_column(y_mean, shared.tile, 0, 1, add, shape, base, d,
                    sums.mine() + static_cast<std::int64_t>(shape.k) * d);
     }
     add = true;
@@ -322,18 +372,51 @@ __global__ void __launch_bounds__(kProductThreads, 1)
   // behind the columns: the sums of z, then that of the weights
   double* slot =
       sums.mine() + static_cast<std::int64_t>(shape.k + (task.mean == nullptr ? 1 : 0)) * d;
-  const double weight = block_sum(weight_sum, shared.sums);
   __syncthreads();
-  shared.sums[threadIdx.x] = z_sum;
+  double weight = 0.0;
+  for (int t = static_cast<int>(threadIdx.x); t < chunk; t += blockDim.x) weight += shared.mass[t];
+  weight = block_sum(weight, shared.sums);
   __syncthreads();
-  if (counts && static_cast<int>(threadIdx.x) < shape.k) {
-    double sum = known.add ? slot[threadIdx.x] : 0.0;
-    for (unsigned t = threadIdx.x; t < blockDim.x; t += columns) sum += shared.sums[t];
-    slot[threadIdx.x] = sum;
+  shared.sums[threadIdx.x] = static_cast<double>(z_sum);
+  __syncthreads();
+  const int c = static_cast<int>(threadIdx.x);
+  if (counts && c < shape.k) {  // lanes of column c, of the first warp of every group
+    double sum = known.add ? slot[c] : 0.0;
+    for (int g = 0; g < shape.groups; ++g) {
+      const double* from = shared.sums + (g * shape.slices + c / kSlice) * across;
+      for (int l = c % kSlice; l < min(kWarp, kAll); l += kSlice) sum += from[l];
+    }
+    slot[c] = sum;
   }
   if (counts && threadIdx.x == 0) slot[shape.k] = known.add ? slot[shape.k] + weight : weight;
   if constexpr (kFused) {
     if (add_up(sums)) finish_product(task, sums.totals, shared.sums, status);
+  }
+}
+
+/// Enqueues the variant that fits the rows, the shape and the addresses.
+template <class T, bool kFused>
+void launch_product(const Product<T>& product, ProductShape shape, KnownProjections<T> known,
+                    const BlockSums& sums, dim3 grid, ProductStatus* status, const Call& call) {
+  const auto launch = [&](auto variant) {
+    product_kernel<decltype(variant)>
+        <<<grid, static_cast<unsigned>(shape.threads()), ProductShared<T>::bytes(shape),
+           call.stream>>>(product, shape, known, sums, status);
+    call.launched();
+  };
+  const bool vector = product.rows.template vectors<kOwn<T>>();
+  if constexpr (!kFused) {
+    if (vector) return launch(ProductVariant<T, false, kSlice, kRows<T>, kFewThreads, true>{});
+    return launch(ProductVariant<T, false, kSlice, kRows<T>, kFewThreads, false>{});
+  } else if (shape.slice == kThin) {
+    if (vector) return launch(ProductVariant<T, true, kThin, kThinRows, kProductThreads, true>{});
+    return launch(ProductVariant<T, true, kThin, kThinRows, kProductThreads, false>{});
+  } else if (shape.rows == kRows<T>) {
+    if (vector) return launch(ProductVariant<T, true, kSlice, kRows<T>, kFewThreads, true>{});
+    return launch(ProductVariant<T, true, kSlice, kRows<T>, kFewThreads, false>{});
+  } else {
+    if (vector) return launch(ProductVariant<T, true, kSlice, kFewRows, kProductThreads, true>{});
+    return launch(ProductVariant<T, true, kSlice, kFewRows, kProductThreads, false>{});
   }
 }
 

@@ -9,29 +9,37 @@
 namespace tamis::cuda {
 
 inline constexpr int kSlice = 8;  ///< columns of V that a thread holds
+inline constexpr int kThin = 2;   ///< the same where V has no more
 template <class T>
 inline constexpr int kOwn =  ///< columns of X that a thread holds
     16 / static_cast<int>(sizeof(T));
-inline constexpr int kQuad = kWarp / kSlice;  ///< rows whose projections a warp adds up at once
-inline constexpr int kTogether = 4;           ///< columns of V summed at once
+inline constexpr int kTogether = 2;  ///< columns of V summed at once: registers are few
 inline constexpr int kProductThreads = 512;
+inline constexpr int kFewThreads = 384;     ///< up to so many can have 168 registers each
+inline constexpr int kWishedThreads = 128;  ///< small blocks: one loads while others multiply
 inline constexpr int kProductColumns = 32;  ///< of V in one launch, at most
+// Rows of a group in a tile, of which a thread holds its columns: as many as registers allow.
+inline constexpr int kThinRows = 8;  ///< with kThin columns of V
+template <class T>
+inline constexpr int kRows = sizeof(T) == 4 ? 8 : 4;  ///< with kSlice
+inline constexpr int kFewRows = 3;  ///< with kSlice in more than kFewThreads threads
 inline constexpr int kWeightsAtOnce = 256;
 inline constexpr int kTilesAtOnce = 128;  ///< summed in x's type
-inline constexpr int kTileBytes = 32 << 10;
 
 /// How the threads of a block share its work. Depends on shapes only.
 struct ProductShape {
-  int across = 1;    ///< threads side by side, whole warps; their columns of X lie this far apart
-  int slices = 1;    ///< of columns of V
-  int groups = 1;    ///< of threads, each with rows of its own
-  int rows = kQuad;  ///< of a group in one tile, whole quads
-  int k = 1;         ///< columns of V
+  int across = 1;  ///< threads side by side, whole warps
+  int slices = 1;  ///< of columns of V
+  int groups = 1;  ///< of threads, each with rows of its own
+  int slice = kSlice;
+  int rows = 1;  ///< of a group in one tile: a thread holds its columns of them
+  int k = 1;     ///< columns of V
   std::int64_t rows_per_block = 0;
 
   __host__ __device__ int threads() const { return across * slices * groups; }
   __host__ __device__ int tile() const { return groups * rows; }
-  __host__ __device__ int columns() const { return slices * kSlice; }
+  __host__ __device__ int columns() const { return slices * slice; }
+  __host__ __device__ int warps() const { return across / kWarp; }
   template <class T>
   __host__ __device__ int width() const {
     return across * kOwn<T>;
@@ -41,29 +49,43 @@ struct ProductShape {
 /// Shared memory of a block.
 template <class T>
 struct ProductShared {
-  std::int64_t* at;  ///< where rows begin
-  T* tile;           ///< rows minus the shift
-  double* sums;      ///< one a thread, at the end, where the tile was
-  T* parts;          ///< projections, one warp's part each
-  T* z;              ///< weight times projection
+  const T** at;  ///< where rows begin; those of weight zero begin at the shift
+  double* mass;  ///< sums of weights; not in registers, which are few
+  T* tile;       ///< for slices: the rows minus the shift; before and after: what threads share
+  double* sums;  ///< one a thread, at the end, where the tile was
+  T* parts;      ///< projections, one warp's part each, of this tile and of the last
+  T* z;          ///< weight times projection, for each warp by itself
   T* weights;
+  T* shift;   ///< by column
   T* offset;  ///< (shift - mean) . v
 
-  static constexpr int kRows = kWeightsAtOnce;
+  static constexpr int kAtOnce = kWeightsAtOnce;
+  __host__ __device__ static int tile_size(const ProductShape& s) {
+    const int width = s.template width<T>();
+    int rows = kTogether;                                        // of V
+    if (s.groups * s.slices > rows) rows = s.groups * s.slices;  // sums that meet
+    if (s.slices > 1 && s.tile() > rows) rows = s.tile();
+    const int sums = s.threads() * static_cast<int>(sizeof(double) / sizeof(T));
+    return rows * width > sums ? rows * width : sums;
+  }
+  __host__ __device__ static int parts_size(const ProductShape& s) {
+    return s.tile() * s.columns() * s.warps();
+  }
   __host__ __device__ static std::size_t bytes(const ProductShape& s) {
-    const auto tile = static_cast<std::size_t>(s.tile());
-    return kRows * sizeof(std::int64_t) +
-           sizeof(T) * (tile * s.template width<T>() + tile / kQuad * s.slices * s.across +
-                        tile * s.columns() + kRows + s.columns());
+    return kAtOnce * (sizeof(T*) + sizeof(double)) +
+           sizeof(T) * static_cast<std::size_t>(tile_size(s) + 3 * parts_size(s) + kAtOnce +
+                                                s.columns() + s.template width<T>());
   }
   __device__ ProductShared(unsigned char* memory, const ProductShape& s) {
-    at = reinterpret_cast<std::int64_t*>(memory);
-    tile = reinterpret_cast<T*>(at + kRows);
+    at = reinterpret_cast<const T**>(memory);
+    mass = reinterpret_cast<double*>(at + kAtOnce);
+    tile = reinterpret_cast<T*>(mass + kAtOnce);
     sums = reinterpret_cast<double*>(tile);
-    parts = tile + s.tile() * s.template width<T>();
-    z = parts + s.tile() / kQuad * s.slices * s.across;
-    weights = z + s.tile() * s.columns();
-    offset = weights + kRows;
+    shift = tile + tile_size(s);
+    parts = shift + s.template width<T>();
+    z = parts + 2 * parts_size(s);
+    weights = z + parts_size(s);
+    offset = weights + kAtOnce;
   }
 };
 
@@ -76,23 +98,18 @@ struct KnownProjections {
   bool add;  ///< to what the slots hold
 };
 
-/// The most rows in a tile that shared memory has room for.
+/// How a block multiplies by k columns of V with `across` threads side by side.
 template <class T>
-void fill_block(ProductShape& shape) {
-  constexpr std::size_t kSharedBytes = 46 << 10;  // every device has 48 KiB
-  constexpr int kMostRows = 16;
-  const auto fits = [&](int groups, int rows) {
-    ProductShape tried = shape;
-    tried.groups = groups;
-    tried.rows = rows;
-    return tried.tile() * tried.template width<T>() * static_cast<int>(sizeof(T)) <= kTileBytes &&
-           tried.tile() <= kWeightsAtOnce && ProductShared<T>::bytes(tried) <= kSharedBytes;
-  };
-  shape.groups = kProductThreads / (shape.across * shape.slices);
-  while (shape.groups > 1 && !fits(shape.groups, kQuad)) --shape.groups;
-  for (int rows = kQuad; rows <= kMostRows && fits(shape.groups, rows); rows += kQuad) {
-    shape.rows = rows;
-  }
+ProductShape product_shape(int across, int k, bool fused) {
+  ProductShape shape;
+  shape.across = across;
+  shape.k = k;
+  shape.slice = fused && k <= kThin ? kThin : kSlice;
+  shape.slices = (k + shape.slice - 1) / shape.slice;
+  const int threads = across * shape.slices;
+  shape.groups = threads < kWishedThreads ? kWishedThreads / threads : 1;
+  shape.rows = shape.slice == kThin ? kThinRows : threads <= kFewThreads ? kRows<T> : kFewRows;
+  return shape;
 }
 
 inline void split_rows(ProductShape& shape, std::int64_t n, int blocks) {

@@ -19,12 +19,10 @@ struct SumSquares {
   T sum = T(0);
   bool bad = false;
 
-  __device__ void take(int first, int count, const T (&z)[kDirections]) {
-#pragma unroll
-    for (int c = 0; c < kDirections; ++c) {
-      if (c >= count) continue;
-      const T at = z[c] + offset[first + c];
-      sum += at * at;
+  __device__ void take(std::int64_t, int first, int count, const T* z) {
+    for (int c = 0; c < count; ++c) {
+      const T at = z[c * kRowThreads] + offset[first + c];
+      sum = mul_add(at, at, sum);
     }
   }
   __device__ void row(std::int64_t i, const T*, T) {

@@ -1,8 +1,8 @@
 // One pass over rows that looks at each row by itself: its projections on a few directions, its
 // distance from a point, and what a visitor makes of them.
 //
-// A thread has a row. Columns come through shared memory, a few at a time, so that reads of X are
-// coalesced; the directions are read once a tile of rows.
+// A warp reads a few rows at once, its lanes side by side, and adds up all their projections by
+// transposed sums; then each thread has one row to itself. Directions come from the cache.
 #pragma once
 
 #include "src/cuda/rows.cuh"
@@ -10,7 +10,6 @@
 namespace tamis::cuda {
 
 inline constexpr int kRowThreads = 256;  ///< and rows of a tile
-inline constexpr int kDirections = 32;   ///< of one read of X
 
 /// What is measured of each row.
 template <class T>
@@ -22,124 +21,159 @@ struct RowMeasures {
   T* scratch = nullptr;       ///< gridDim.x * scratch_size(count) numbers, where that is not 0
 };
 
-/// Rows in a tile are threads; columns at once are as many as fit.
 template <class T>
 struct RowTiling {
-  static constexpr int kColumns = (32 << 10) / (kRowThreads * static_cast<int>(sizeof(T)));
-  static constexpr int kStride = kColumns + 1;                   // no bank conflicts
+  static constexpr int kAtOnce = 4;                              ///< rows of a warp
   static constexpr int kTogether = 8;                            ///< directions
-  static constexpr int kBlocksAtLeast = sizeof(T) == 4 ? 2 : 1;  ///< on a multiprocessor
-  static constexpr int kDirectionStride = kDirections + 16 / static_cast<int>(sizeof(T));
-  /// Projections of a tile that fit where the columns were.
-  static constexpr int kFit = kStride;
+  static constexpr int kOwn = 16 / static_cast<int>(sizeof(T));  ///< columns of a lane
+  static constexpr int kChunk = kWarp * kOwn;
+  /// Projections of a tile that fit into shared memory.
+  static constexpr int kFit = (32 << 10) / (kRowThreads * static_cast<int>(sizeof(T)));
   static std::int64_t scratch_size(int count) {
     return count <= kFit ? 0 : static_cast<std::int64_t>(count) * kRowThreads;
   }
   static std::int64_t tiles(std::int64_t n) { return (n + kRowThreads - 1) / kRowThreads; }
 };
 
-/// A visitor has, in this order for every tile:
-///   take(first, count, z)   projections first .. first + count - 1 of the thread's row; only where
-///                           kKeeps is false
-///   row(i, z, distance2)    where there is a row i; z[c * stride] are its projections if kKeeps
-///   tile(first)             by all threads: rows first .. first + kRowThreads - 1 are done
-/// and finish(), by all threads.
-template <class T, class Visitor>
-__global__ void __launch_bounds__(kRowThreads, RowTiling<T>::kBlocksAtLeast)
-    row_kernel(DeviceRows<T> rows, RowMeasures<T> what, Visitor visitor) {
+/// This lane's numbers of `from`, at columns j0 + kOwn * lane and on, or, where 16-byte loads will
+/// not do, at every 32nd column from j0 + lane on. Zeros from column d on.
+template <class T, bool kVector>
+__device__ __forceinline__ void load_own(const T* from, std::int64_t j0, std::int64_t d, int lane,
+                                         T (&to)[RowTiling<T>::kOwn]) {
+  constexpr int kOwn = RowTiling<T>::kOwn;
+#pragma unroll
+  for (int o = 0; o < kOwn; ++o) to[o] = T(0);
+  if constexpr (kVector) {
+    if (j0 + lane * kOwn < d) load_vector(from + j0 + lane * kOwn, to);
+  } else {
+#pragma unroll
+    for (int o = 0; o < kOwn; ++o) {
+      const std::int64_t j = j0 + o * kWarp + lane;
+      if (j < d) to[o] = from[j];
+    }
+  }
+}
+
+/// Projections of kAtOnce rows on kTogether directions, and their distances: those of row r on
+/// direction c go to z[c * kRowThreads + r].
+template <class T, bool kVector>
+__device__ __forceinline__ void measure_rows(const DeviceRows<T>& rows, const RowMeasures<T>& what,
+                                             const std::int64_t* at, int c0, bool distances, T* z,
+                                             T* distance2) {
   using Tiling = RowTiling<T>;
-  constexpr int kColumns = Tiling::kColumns;
+  constexpr int kAtOnce = Tiling::kAtOnce;
   constexpr int kTogether = Tiling::kTogether;
-  __shared__ T xs[kRowThreads * Tiling::kStride];
-  __shared__ __align__(16) T vs[kColumns * Tiling::kDirectionStride];
-  __shared__ T origin[2][kColumns];  // of these columns, and already of the next
-  __shared__ T centre[kColumns];     // minus the origin
-  T* kept = what.count <= Tiling::kFit
-                ? xs
-                : what.scratch + static_cast<std::int64_t>(blockIdx.x) * what.count * kRowThreads;
-  kept += threadIdx.x;
-  const T* mine = xs + static_cast<int>(threadIdx.x) * Tiling::kStride;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int warp_row = static_cast<int>(threadIdx.x) - lane;
-  const int column = lane % kColumns;
-  const auto load_origin = [&](int slot, std::int64_t j0) {
-    const std::int64_t j = j0 + threadIdx.x;
-    if (threadIdx.x < kColumns) origin[slot][threadIdx.x] = j < rows.d ? what.origin[j] : T(0);
+  const int count = min(what.count - c0, kTogether);
+  T sums[kAtOnce][kTogether] = {};
+  T squares[kAtOnce] = {};
+  T ahead[kAtOnce][Tiling::kOwn];  // while these columns are multiplied the next ones are read
+  const auto read_ahead = [&](std::int64_t j0) {
+#pragma unroll
+    for (int r = 0; r < kAtOnce; ++r) {
+      load_own<T, kVector>(rows.data + at[r], j0, rows.d, lane, ahead[r]);
+    }
   };
-  int slot = 0;
-  load_origin(slot, 0);
-  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kRowThreads; first < rows.count;
-       first += static_cast<std::int64_t>(gridDim.x) * kRowThreads) {
-    const std::int64_t i = first + threadIdx.x;
-    T distance2 = T(0);
-    for (int c0 = 0; c0 == 0 || c0 < what.count; c0 += kDirections) {
-      const int count = min(what.count - c0, kDirections);
-      const int padded = (count + kTogether - 1) / kTogether * kTogether;
-      T z[kDirections] = {};
-      for (std::int64_t j0 = 0; j0 < rows.d; j0 += kColumns) {
-        __syncthreads();
-        const bool in_row = j0 + column < rows.d;
-        const T about = origin[slot][column];
-#pragma unroll 8
-        for (int r = lane / kColumns; r < kWarp; r += kWarp / kColumns) {
-          const std::int64_t at = first + warp_row + r;
-          T x = T(0);
-          if (in_row && at < rows.count) {
-            x = rows.data[rows.number(at) * rows.stride + j0 + column] - about;
-          }
-          xs[(warp_row + r) * Tiling::kStride + column] = x;
-        }
+  read_ahead(0);
 #pragma unroll 1
-        for (int e = static_cast<int>(threadIdx.x); e < padded * kColumns; e += kRowThreads) {
-          const int c = e / kColumns;
-          const int jj = e % kColumns;
-          vs[jj * Tiling::kDirectionStride + c] =
-              c < count && j0 + jj < rows.d ? what.v[(c0 + c) * rows.d + j0 + jj] : T(0);
-        }
-        if (threadIdx.x < kColumns) {
-          centre[threadIdx.x] =
-              what.centre != nullptr && in_row ? what.centre[j0 + column] - about : T(0);
-        }
-        slot ^= 1;
-        load_origin(slot, j0 + kColumns < rows.d ? j0 + kColumns : 0);
-        __syncthreads();
+  for (std::int64_t j0 = 0; j0 < rows.d; j0 += Tiling::kChunk) {
+    T x[kAtOnce][Tiling::kOwn];
+    T about[Tiling::kOwn];
+    load_own<T, kVector>(what.origin, j0, rows.d, lane, about);
 #pragma unroll
-        for (int c = 0; c < kDirections; c += kTogether) {
-          if (c >= count) continue;
-          T part[kTogether] = {};
-#pragma unroll 2
-          for (int jj = 0; jj < kColumns; ++jj) {
-            const T x = mine[jj];
-            T v[kTogether];
-            load_vector(vs + jj * Tiling::kDirectionStride + c, v);
+    for (int r = 0; r < kAtOnce; ++r) {
 #pragma unroll
-            for (int i = 0; i < kTogether; ++i) part[i] = mul_add(x, v[i], part[i]);
-          }
+      for (int o = 0; o < Tiling::kOwn; ++o) x[r][o] = ahead[r][o] - about[o];
+    }
+    if (j0 + Tiling::kChunk < rows.d) read_ahead(j0 + Tiling::kChunk);
 #pragma unroll
-          for (int i = 0; i < kTogether; ++i) z[c + i] += part[i];
-        }
-        if (what.centre != nullptr && c0 == 0) {
-          T part = T(0);
-#pragma unroll 2
-          for (int jj = 0; jj < kColumns; ++jj) {
-            const T x = mine[jj] - centre[jj];
-            part = mul_add(x, x, part);
-          }
-          distance2 += part;
-        }
-      }
-      if constexpr (Visitor::kKeeps) {
-        __syncthreads();  // the columns were read
+    for (int c = 0; c < kTogether; ++c) {
+      if (c >= count) continue;
+      T v[Tiling::kOwn];
+      load_own<T, kVector>(what.v + (c0 + c) * rows.d, j0, rows.d, lane, v);
 #pragma unroll
-        for (int c = 0; c < kDirections; ++c) {
-          if (c < count) kept[static_cast<std::int64_t>(c0 + c) * kRowThreads] = z[c];
+      for (int r = 0; r < kAtOnce; ++r) {
+#pragma unroll
+        for (int o = 0; o < Tiling::kOwn; ++o) {
+          sums[r][c] = mul_add(x[r][o], v[o], sums[r][c]);
         }
-      } else {
-        visitor.take(c0, count, z);
       }
     }
-    if (i < rows.count) visitor.row(i, kept, distance2);
+    if (distances) {
+      T centre[Tiling::kOwn];
+      load_own<T, kVector>(what.centre, j0, rows.d, lane, centre);
+#pragma unroll
+      for (int o = 0; o < Tiling::kOwn; ++o) {
+        const T to_centre = centre[o] - about[o];
+#pragma unroll
+        for (int r = 0; r < kAtOnce; ++r) {
+          const T off = x[r][o] - to_centre;
+          squares[r] = mul_add(off, off, squares[r]);
+        }
+      }
+    }
+  }
+#pragma unroll
+  for (int r = 0; r < kAtOnce; ++r) {
+    const T sum = transposed_sum(sums[r]);
+    if (lane < count) z[lane * kRowThreads + r] = sum;
+  }
+  if (distances) {
+    const T sum = transposed_sum(squares);
+    if (lane < kAtOnce) distance2[lane] = sum;
+  }
+}
+
+/// Blocks on a multiprocessor, at least: where registers allow it.
+template <class T, bool kVector>
+inline constexpr int kRowBlocks = kVector && sizeof(T) == 4 ? 2 : 1;
+
+/// A visitor has, in this order for every tile:
+///   take(i, first, count, z)  projections first .. first + count - 1 of row i are z[c * stride];
+///                             only where kKeeps is false
+///   row(i, z, distance2)      where there is a row i; z[c * stride] are its projections if kKeeps
+///   tile(first)               by all threads: rows first .. first + kRowThreads - 1 are done
+/// and finish(), by all threads. The stride is kRowThreads.
+template <class T, bool kVector, class Visitor>
+__global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector>)
+    row_kernel(DeviceRows<T> rows, RowMeasures<T> what, Visitor visitor) {
+  using Tiling = RowTiling<T>;
+  __shared__ T fit[Tiling::kFit * kRowThreads];
+  __shared__ T distances[kRowThreads];
+  __shared__ std::int64_t begins[kRowThreads];
+  T* kept = fit;
+  if (Visitor::kKeeps && what.count > Tiling::kFit) {
+    kept = what.scratch + static_cast<std::int64_t>(blockIdx.x) * what.count * kRowThreads;
+  }
+  const int mine = static_cast<int>(threadIdx.x);
+  const int warp_row = mine / kWarp * kWarp;
+  const int pass = Visitor::kKeeps ? max(what.count, 1) : Tiling::kFit;  // directions
+  for (std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * kRowThreads; first < rows.count;
+       first += static_cast<std::int64_t>(gridDim.x) * kRowThreads) {
+    const std::int64_t i = first + mine;
+    begins[mine] = rows.number(min(i, rows.count - 1)) * rows.stride;
+    __syncwarp();
+    for (int c0 = 0; c0 == 0 || c0 < what.count; c0 += pass) {
+      const int end = min(c0 + pass, what.count);
+#pragma unroll 1
+      for (int r = warp_row; r < warp_row + kWarp && first + r < rows.count; r += Tiling::kAtOnce) {
+        for (int c = c0; c == c0 || c < end; c += Tiling::kTogether) {
+          measure_rows<T, kVector>(rows, what, begins + r, c, what.centre != nullptr && c == 0,
+                                   kept + static_cast<std::int64_t>(c - c0) * kRowThreads + r,
+                                   distances + r);
+        }
+      }
+      __syncwarp();
+      if constexpr (!Visitor::kKeeps) {
+        if (i < rows.count) visitor.take(i, c0, end - c0, kept + mine);
+        __syncwarp();
+      }
+    }
+    if (i < rows.count) {
+      visitor.row(i, kept + mine, what.centre == nullptr ? T(0) : distances[mine]);
+    }
     visitor.tile(first);
+    __syncwarp();
   }
   visitor.finish();
 }
@@ -148,8 +182,12 @@ __global__ void __launch_bounds__(kRowThreads, RowTiling<T>::kBlocksAtLeast)
 template <class T, class Visitor>
 void visit_rows(const DeviceRows<T>& rows, RowMeasures<T> what, int blocks, const Visitor& visitor,
                 const Call& call) {
-  row_kernel<T, Visitor>
-      <<<static_cast<unsigned>(blocks), kRowThreads, 0, call.stream>>>(rows, what, visitor);
+  const auto grid = static_cast<unsigned>(blocks);
+  if (rows.template vectors<RowTiling<T>::kOwn>()) {
+    row_kernel<T, true, Visitor><<<grid, kRowThreads, 0, call.stream>>>(rows, what, visitor);
+  } else {
+    row_kernel<T, false, Visitor><<<grid, kRowThreads, 0, call.stream>>>(rows, what, visitor);
+  }
   call.launched();
 }
 

@@ -41,6 +41,11 @@ struct DeviceRows {
     }
     return out;
   }
+  /// Can rows be read `size` numbers at once, in 16-byte loads?
+  template <int size>
+  bool vectors() const {
+    return d % size == 0 && stride % size == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+  }
   __device__ std::int64_t number(std::int64_t i) const { return index == nullptr ? i : index[i]; }
   __device__ T weight(std::int64_t number) const {
     return weights == nullptr ? T(1) : weights[number];
@@ -69,7 +74,17 @@ __device__ __forceinline__ void load_vector(const double* from, double (&to)[siz
   }
 }
 
-inline constexpr std::int64_t kMaxBlocks = 512;
+/// Two consecutive numbers from a boundary of both.
+__device__ __forceinline__ void load_pair(const float* from, float (&to)[2]) {
+  const float2 two = *reinterpret_cast<const float2*>(from);
+  to[0] = two.x;
+  to[1] = two.y;
+}
+__device__ __forceinline__ void load_pair(const double* from, double (&to)[2]) {
+  load_vector(from, to);
+}
+
+inline constexpr std::int64_t kMaxBlocks = 1024;
 
 /// Blocks for a pass over `bytes` of rows where each block moves `bytes_each` besides: so many that
 /// this stays a ninth of the rows, but 4 MiB in any case.

@@ -154,6 +154,31 @@ cudaError_t cudaMalloc(void** pointer, std::size_t bytes) {
 cudaError_t cudaMallocAsync(void** pointer, std::size_t bytes, cudaStream_t stream) {
   return allocate("cudaMallocAsync", pointer, bytes, stream);
 }
+// Pools: there is one a device, which keeps nothing, so it need not remember what it is told.
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int device) {
+  const Call call("cudaDeviceGetDefaultMemPool");
+  if (call.failed()) return call.end();
+  if (device < 0 || device >= call.machine.devices) return call.end(cudaErrorInvalidDevice);
+  *pool = reinterpret_cast<cudaMemPool_t>(static_cast<std::uintptr_t>(device) + 1);
+  return call.end();
+}
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  const Call call("cudaMemPoolGetAttribute");
+  if (call.failed()) return call.end();
+  if (pool == nullptr || attribute != cudaMemPoolAttrReleaseThreshold) {
+    return call.end(cudaErrorInvalidValue);
+  }
+  *static_cast<std::uint64_t*>(value) = 0;
+  return call.end();
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, cudaMemPoolAttr attribute, void* value) {
+  const Call call("cudaMemPoolSetAttribute");
+  if (call.failed()) return call.end();
+  if (pool == nullptr || attribute != cudaMemPoolAttrReleaseThreshold || value == nullptr) {
+    return call.end(cudaErrorInvalidValue);
+  }
+  return call.end();
+}
 cudaError_t cudaFree(void* pointer) { return release("cudaFree", pointer, nullptr, true); }
 cudaError_t cudaFreeAsync(void* pointer, cudaStream_t stream) {
   return release("cudaFreeAsync", pointer, stream, false);
@@ -211,13 +236,6 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const vo
   attributes->device = region == nullptr ? -1 : region->device;
   attributes->devicePointer = region == nullptr ? nullptr : const_cast<void*>(pointer);
   return call.end();
-}
-cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
-  *pool = nullptr;
-  return Call("cudaDeviceGetDefaultMemPool").end();
-}
-cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr, void*) {
-  return Call("cudaMemPoolSetAttribute").end();
 }
 
 }  // extern "C"
