@@ -355,7 +355,7 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
       ++tiles;
       __syncwarp();  // z was read
     }
-    if (first + chunk < count && (sizeof(T) == 8 || tiles < kTilesAtOnce)) continue;
+    if (first + chunk < count && (sizeof(T) == 8 || tiles * kRows < kRowsAtOnce)) continue;
     // The sums in registers go to the block's slot.
 #pragma unroll
     for (int i = 0; i < kSlice; ++i) {

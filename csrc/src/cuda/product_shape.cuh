@@ -24,7 +24,7 @@ template <class T>
 inline constexpr int kRows = sizeof(T) == 4 ? 8 : 4;  ///< with kSlice
 inline constexpr int kFewRows = 3;  ///< with kSlice in more than kFewThreads threads
 inline constexpr int kWeightsAtOnce = 256;
-inline constexpr int kTilesAtOnce = 128;  ///< summed in x's type
+inline constexpr int kRowsAtOnce = 2048;  ///< of a group, summed in x's type
 
 /// How the threads of a block share its work. Depends on shapes only.
 struct ProductShape {

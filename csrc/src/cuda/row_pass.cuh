@@ -23,8 +23,6 @@ struct RowMeasures {
 
 template <class T>
 struct RowTiling {
-  static constexpr int kAtOnce = 4;                              ///< rows of a warp
-  static constexpr int kTogether = 8;                            ///< directions
   static constexpr int kOwn = 16 / static_cast<int>(sizeof(T));  ///< columns of a lane
   static constexpr int kChunk = kWarp * kOwn;
   /// Projections of a tile that fit into shared memory.
@@ -54,15 +52,23 @@ __device__ __forceinline__ void load_own(const T* from, std::int64_t j0, std::in
   }
 }
 
+/// Rows of a warp and directions that are measured together: their sums are in registers. With many
+/// directions fewer rows, so that each is still read once.
+template <class T, bool kMany>
+struct RowBatch {
+  static constexpr int kAtOnce = kMany ? 2 : 4;
+  static constexpr int kTogether = kMany ? 128 / static_cast<int>(sizeof(T)) : 8;
+};
+
 /// Projections of kAtOnce rows on kTogether directions, and their distances: those of row r on
 /// direction c go to z[c * kRowThreads + r].
-template <class T, bool kVector>
+template <class T, bool kVector, bool kMany>
 __device__ __forceinline__ void measure_rows(const DeviceRows<T>& rows, const RowMeasures<T>& what,
                                              const std::int64_t* at, int c0, bool distances, T* z,
                                              T* distance2) {
   using Tiling = RowTiling<T>;
-  constexpr int kAtOnce = Tiling::kAtOnce;
-  constexpr int kTogether = Tiling::kTogether;
+  constexpr int kAtOnce = RowBatch<T, kMany>::kAtOnce;
+  constexpr int kTogether = RowBatch<T, kMany>::kTogether;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int count = min(what.count - c0, kTogether);
   T sums[kAtOnce][kTogether] = {};
@@ -125,8 +131,8 @@ __device__ __forceinline__ void measure_rows(const DeviceRows<T>& rows, const Ro
 }
 
 /// Blocks on a multiprocessor, at least: where registers allow it.
-template <class T, bool kVector>
-inline constexpr int kRowBlocks = kVector && sizeof(T) == 4 ? 2 : 1;
+template <class T, bool kVector, bool kMany>
+inline constexpr int kRowBlocks = kVector && !kMany && sizeof(T) == 4 ? 2 : 1;
 
 /// A visitor has, in this order for every tile:
 ///   take(i, first, count, z)  projections first .. first + count - 1 of row i are z[c * stride];
@@ -134,10 +140,11 @@ inline constexpr int kRowBlocks = kVector && sizeof(T) == 4 ? 2 : 1;
 ///   row(i, z, distance2)      where there is a row i; z[c * stride] are its projections if kKeeps
 ///   tile(first)               by all threads: rows first .. first + kRowThreads - 1 are done
 /// and finish(), by all threads. The stride is kRowThreads.
-template <class T, bool kVector, class Visitor>
-__global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector>)
+template <class T, bool kVector, bool kMany, class Visitor>
+__global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector, kMany>)
     row_kernel(DeviceRows<T> rows, RowMeasures<T> what, Visitor visitor) {
   using Tiling = RowTiling<T>;
+  using Batch = RowBatch<T, kMany>;
   __shared__ T fit[Tiling::kFit * kRowThreads];
   __shared__ T distances[kRowThreads];
   __shared__ std::int64_t begins[kRowThreads];
@@ -156,11 +163,11 @@ __global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector>)
     for (int c0 = 0; c0 == 0 || c0 < what.count; c0 += pass) {
       const int end = min(c0 + pass, what.count);
 #pragma unroll 1
-      for (int r = warp_row; r < warp_row + kWarp && first + r < rows.count; r += Tiling::kAtOnce) {
-        for (int c = c0; c == c0 || c < end; c += Tiling::kTogether) {
-          measure_rows<T, kVector>(rows, what, begins + r, c, what.centre != nullptr && c == 0,
-                                   kept + static_cast<std::int64_t>(c - c0) * kRowThreads + r,
-                                   distances + r);
+      for (int r = warp_row; r < warp_row + kWarp && first + r < rows.count; r += Batch::kAtOnce) {
+        for (int c = c0; c == c0 || c < end; c += Batch::kTogether) {
+          measure_rows<T, kVector, kMany>(
+              rows, what, begins + r, c, what.centre != nullptr && c == 0,
+              kept + static_cast<std::int64_t>(c - c0) * kRowThreads + r, distances + r);
         }
       }
       __syncwarp();
@@ -183,12 +190,19 @@ template <class T, class Visitor>
 void visit_rows(const DeviceRows<T>& rows, RowMeasures<T> what, int blocks, const Visitor& visitor,
                 const Call& call) {
   const auto grid = static_cast<unsigned>(blocks);
-  if (rows.template vectors<RowTiling<T>::kOwn>()) {
-    row_kernel<T, true, Visitor><<<grid, kRowThreads, 0, call.stream>>>(rows, what, visitor);
-  } else {
-    row_kernel<T, false, Visitor><<<grid, kRowThreads, 0, call.stream>>>(rows, what, visitor);
+  const auto launch = [&](auto kernel) {
+    kernel<<<grid, kRowThreads, 0, call.stream>>>(rows, what, visitor);
+    call.launched();
+  };
+  const bool vector = rows.template vectors<RowTiling<T>::kOwn>();
+  if constexpr (!Visitor::kKeeps) {  // the others have few directions: not worth more kernels
+    if (what.count > RowBatch<T, false>::kTogether) {
+      if (vector) return launch(row_kernel<T, true, true, Visitor>);
+      return launch(row_kernel<T, false, true, Visitor>);
+    }
   }
-  call.launched();
+  if (vector) return launch(row_kernel<T, true, false, Visitor>);
+  launch(row_kernel<T, false, false, Visitor>);
 }
 
 /// Blocks for a pass that leaves nothing behind for each of them.
