@@ -172,7 +172,7 @@ class CpuPasses final : public detail::FilterPasses {
       auto& change = changes[static_cast<std::size_t>(c)];
       Scratch scratch(rows_.d);
       sum.shift.assign(static_cast<std::size_t>(detail::padded<T>(rows_.d)), 0.0);
-      Aligned<T> y(sum.shift.size());
+      Aligned<T> y(sum.shift.size(), T(0));
       const T* kept[detail::kFlush];
       T ones[detail::kFlush];
       std::fill_n(ones, detail::kFlush, T(1));
@@ -180,7 +180,6 @@ class CpuPasses final : public detail::FilterPasses {
       const std::int64_t end = std::min(x_.rows, (c + 1) * chunks.rows);
       for (std::int64_t block = c * chunks.rows; block < end; block += detail::kFlush) {
         const std::int64_t stop = std::min(end, block + detail::kFlush);
-        std::fill(y.begin(), y.end(), T(0));
         for (std::int64_t i = block; i < stop; i += scratch.tile) {
           const RowTile<T> tile = scratch.rows(rows_, i, stop);
           T* z = scratch.z(tile.count * m);
@@ -209,7 +208,7 @@ class CpuPasses final : public detail::FilterPasses {
           }
           kernels_.accumulate({kept, left, rows_.d}, centre_.data(), ones, 1, y.data());
         }
-        for (std::size_t j = 0; j < y.size(); ++j) sum.shift[j] += static_cast<double>(y[j]);
+        kernels_.move_sums(y.data(), static_cast<std::int64_t>(y.size()), sum.shift.data());
       }
     });
     Change total;

@@ -64,6 +64,7 @@ struct Register<double> {
 
 struct Tiling {  // 16 registers; a wide vector takes two
   static constexpr int columns = 4;
+  static constexpr int products = 4;
   static constexpr int sums = 4;
 };
 

@@ -66,6 +66,7 @@ struct Register<double> {
 
 struct Tiling {  // 32 registers
   static constexpr int columns = 8;
+  static constexpr int products = 16;
   static constexpr int sums = 8;
 };
 

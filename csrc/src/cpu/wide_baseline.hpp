@@ -75,6 +75,7 @@ struct Register<double> {
 /// of accumulate().
 struct Tiling {
   static constexpr int columns = 2;
+  static constexpr int products = 2;
   static constexpr int sums = 2;
 };
 

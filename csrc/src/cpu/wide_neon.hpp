@@ -63,6 +63,7 @@ struct Register<double> {
 
 struct Tiling {  // 32 registers
   static constexpr int columns = 4;
+  static constexpr int products = 4;
   static constexpr int sums = 4;
 };
 
