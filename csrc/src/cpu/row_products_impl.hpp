@@ -118,11 +118,10 @@ template <class T, int kRows, int kColumns>
 template <class T, int kRows, int kColumns>
 [[gnu::always_inline]] inline void project_rows(const T* const* rows, const T* centre, const T* v,
                                                 std::int64_t d, const detail::Ahead& ahead,
-                                                typename Register<T>::Folded* folded) {
+                                                Wide<T>* acc) {
   using W = Wide<T>;
   constexpr std::int64_t width = detail::kWide<T>;
   const std::int64_t stride = padded<T>(d);
-  W acc[kRows * kColumns];
   const T* row[kRows];
 #pragma GCC unroll 16
   for (int i = 0; i < kRows * kColumns; ++i) acc[i] = W::zero();
@@ -141,8 +140,6 @@ template <class T, int kRows, int kColumns>
     const int left = static_cast<int>(d - j);
     project_vector<T, kRows, kColumns>(row, centre, v, stride, j, left, ahead.odd, acc);
   }
-#pragma GCC unroll 16
-  for (int i = 0; i < kRows * kColumns; ++i) folded[i] = W::fold(acc[i]);
 }
 
 template <class T, int kRows, int kColumns>
@@ -151,13 +148,25 @@ void project_tile(const RowTile<T>& tile, int t, const T* centre, const T* v, in
                             : Tiling::products / kColumns < kRows ? Tiling::products / kColumns
                                                                   : kRows;
   static_assert(kRows % kTogether == 0);
-  typename Register<T>::Folded folded[kRows * kColumns];
-  for (int r = 0; r < kRows; r += kTogether) {
-    project_rows<T, kTogether, kColumns>(tile.rows + t + r, centre, v, tile.d, tile.ahead,
-                                         folded + r * kColumns);
-  }
   T out[kRows * kColumns];
-  sums<T, kRows * kColumns>(folded, out);
+  Wide<T> acc[kTogether * kColumns];
+  if constexpr (Tiling::sum8 && kTogether == kRows && kRows * kColumns % 8 == 0) {
+    typename Register<T>::R lanes[kRows * kColumns];
+    project_rows<T, kRows, kColumns>(tile.rows + t, centre, v, tile.d, tile.ahead, acc);
+#pragma GCC unroll 16
+    for (int i = 0; i < kRows * kColumns; ++i) lanes[i] = acc[i].part[0];
+    for (int i = 0; i < kRows * kColumns; i += 8) Register<T>::sum8(lanes + i, out + i);
+  } else {
+    typename Register<T>::Folded folded[kRows * kColumns];
+    for (int r = 0; r < kRows; r += kTogether) {
+      project_rows<T, kTogether, kColumns>(tile.rows + t + r, centre, v, tile.d, tile.ahead, acc);
+#pragma GCC unroll 16
+      for (int i = 0; i < kTogether * kColumns; ++i) {
+        folded[r * kColumns + i] = Wide<T>::fold(acc[i]);
+      }
+    }
+    sums<T, kRows * kColumns>(folded, out);
+  }
   for (int r = 0; r < kRows; ++r) {
     for (int c = 0; c < kColumns; ++c) z[(t + r) * k + c] = out[r * kColumns + c];
   }
@@ -307,7 +316,7 @@ void accumulate_tile(const RowTile<T>& tile, const T* centre, const T* a, int k,
 template <class T, int kColumns>
 void accumulate_columns(const RowTile<T>& tile, const T* centre, const T* a, int k, T* y) {
   constexpr std::int64_t width = detail::kWide<T>;
-  constexpr int kVectors = Tiling::sums / kColumns;
+  constexpr int kVectors = Tiling::sums / kColumns < 4 ? Tiling::sums / kColumns : 4;
   std::int64_t j = 0;
   for (; j + kVectors * width <= tile.d; j += kVectors * width) {
     accumulate_tile<T, kColumns, kVectors, false>(tile, centre, a, k, y, j);

@@ -76,6 +76,7 @@ struct Register<double> {
 struct Tiling {
   static constexpr int columns = 2;
   static constexpr int products = 2;
+  static constexpr bool sum8 = false;  ///< Register has it
   static constexpr int sums = 2;
 };
 
