@@ -129,6 +129,9 @@ void check_all() {
   for (const std::int64_t d : {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 100, 130}) {
     for (const int k : {1, 2, 3, 5, 8, 13}) check_problem<T>(d, d < 40 ? 11 : 5, k);
   }
+  for (const std::int64_t d : {700, 1024, 2601}) {  // V in parts
+    for (const int k : {1, 2, 4, 11}) check_problem<T>(d, 7, k);
+  }
 }
 
 }  // namespace
