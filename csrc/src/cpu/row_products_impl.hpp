@@ -9,6 +9,13 @@
 
 #include "src/detail/row_products_backend.hpp"
 
+// GCC 12 keeps arrays of accumulators in memory unless it is told to unroll their loops.
+#if defined(__GNUC__) && !defined(__clang__)
+#define TAMIS_UNROLL _Pragma("GCC unroll 16")
+#else
+#define TAMIS_UNROLL
+#endif
+
 namespace tamis::cpu::TAMIS_ISA {
 namespace {
 
@@ -97,15 +104,15 @@ template <class T, int kRows, int kColumns>
   using W = Wide<T>;
   const W about = W::load(centre + j);
   W x[kRows];
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int r = 0; r < kRows; ++r) {
     fetch(row[r] + j, ahead);
     x[r] = W::sub(left == 0 ? W::load(row[r] + j) : W::load_first(row[r] + j, left), about);
   }
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int c = 0; c < kColumns; ++c) {
     const W vc = W::load(v + c * stride + j);
-#pragma GCC unroll 16
+    TAMIS_UNROLL
     for (int r = 0; r < kRows; ++r) {
       acc[r * kColumns + c] = W::fma(x[r], vc, acc[r * kColumns + c]);
     }
@@ -123,9 +130,9 @@ template <class T, int kRows, int kColumns>
   constexpr std::int64_t width = detail::kWide<T>;
   const std::int64_t stride = padded<T>(d);
   const T* row[kRows];
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int i = 0; i < kRows * kColumns; ++i) acc[i] = W::zero();
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int r = 0; r < kRows; ++r) row[r] = rows[r];
   std::int64_t j = 0;
   for (; j + 2 * width <= d; j += 2 * width) {
@@ -153,14 +160,14 @@ void project_tile(const RowTile<T>& tile, int t, const T* centre, const T* v, in
   if constexpr (Tiling::sum8 && kTogether == kRows && kRows * kColumns % 8 == 0) {
     typename Register<T>::R lanes[kRows * kColumns];
     project_rows<T, kRows, kColumns>(tile.rows + t, centre, v, tile.d, tile.ahead, acc);
-#pragma GCC unroll 16
+    TAMIS_UNROLL
     for (int i = 0; i < kRows * kColumns; ++i) lanes[i] = acc[i].part[0];
     for (int i = 0; i < kRows * kColumns; i += 8) Register<T>::sum8(lanes + i, out + i);
   } else {
     typename Register<T>::Folded folded[kRows * kColumns];
     for (int r = 0; r < kRows; r += kTogether) {
       project_rows<T, kTogether, kColumns>(tile.rows + t + r, centre, v, tile.d, tile.ahead, acc);
-#pragma GCC unroll 16
+      TAMIS_UNROLL
       for (int i = 0; i < kTogether * kColumns; ++i) {
         folded[r * kColumns + i] = Wide<T>::fold(acc[i]);
       }
@@ -215,7 +222,7 @@ template <class T, int kRows>
   using W = Wide<T>;
   const W about = W::load(centre + j);
   W x[kRows];
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int r = 0; r < kRows; ++r) {
     fetch(row[r] + j, ahead);
     x[r] = W::sub(left == 0 ? W::load(row[r] + j) : W::load_first(row[r] + j, left), about);
@@ -231,7 +238,7 @@ template <class T, int kRows>
   constexpr std::int64_t width = detail::kWide<T>;
   W acc[kRows];
   const T* row[kRows];
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int r = 0; r < kRows; ++r) {
     acc[r] = W::zero();
     row[r] = rows[r];
@@ -248,7 +255,7 @@ template <class T, int kRows>
   if (j < d) {
     square_vector<T, kRows>(row, centre, j, static_cast<int>(d - j), ahead.odd, acc);
   }
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int r = 0; r < kRows; ++r) folded[r] = W::fold(acc[r]);
 }
 
@@ -276,37 +283,36 @@ void accumulate_tile(const RowTile<T>& tile, const T* centre, const T* a, int k,
   const bool odd = j / width % 2 != 0;
   const std::int64_t ahead[2] = {odd ? tile.ahead.odd : tile.ahead.even,
                                  odd ? tile.ahead.even : tile.ahead.odd};
-  // One flat array each: GCC 12 keeps two-dimensional ones in memory, at half the speed.
   W acc[kVectors * kColumns];
   W about[kVectors];
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int u = 0; u < kVectors; ++u) {
     about[u] = W::load(centre + j + u * width);
-#pragma GCC unroll 16
+    TAMIS_UNROLL
     for (int c = 0; c < kColumns; ++c) {
       acc[u * kColumns + c] = W::load(y + c * stride + j + u * width);
     }
   }
   for (int t = 0; t < tile.count; ++t) {
     W factor[kColumns];
-#pragma GCC unroll 16
+    TAMIS_UNROLL
     for (int c = 0; c < kColumns; ++c) factor[c] = W::set(a[t * k + c]);
     const T* row = tile.rows[t] + j;
-#pragma GCC unroll 16
+    TAMIS_UNROLL
     for (int u = 0; u < kVectors; ++u) {
       const T* from = row + u * width;
       fetch(from, ahead[u % 2]);
       const W x = W::sub(
           kPartial ? W::load_first(from, static_cast<int>(tile.d - j)) : W::load(from), about[u]);
-#pragma GCC unroll 16
+      TAMIS_UNROLL
       for (int c = 0; c < kColumns; ++c) {
         acc[u * kColumns + c] = W::fma(factor[c], x, acc[u * kColumns + c]);
       }
     }
   }
-#pragma GCC unroll 16
+  TAMIS_UNROLL
   for (int u = 0; u < kVectors; ++u) {
-#pragma GCC unroll 16
+    TAMIS_UNROLL
     for (int c = 0; c < kColumns; ++c) {
       W::store(y + c * stride + j + u * width, acc[u * kColumns + c]);
     }
@@ -380,3 +386,4 @@ TAMIS_DEFINE(double)
 #undef TAMIS_DEFINE
 
 }  // namespace tamis::cpu::TAMIS_ISA
+#undef TAMIS_UNROLL
