@@ -85,9 +85,10 @@ class Pass {
     const int k = static_cast<int>(task_.k);
     const int columns = static_cast<int>(columns_);
     const int tile = detail::tile_rows<T>(d);
+    const std::int64_t ahead = detail::ahead_of(rows_);
     out.y.assign(static_cast<std::size_t>(columns_ * stride_), 0.0);
     out.z.assign(static_cast<std::size_t>(k), 0.0);
-    Aligned<T> y(out.y.size());
+    Aligned<T> y(out.y.size(), T(0));
     std::vector<T> z(static_cast<std::size_t>(tile * k));
     std::vector<T> a(static_cast<std::size_t>(tile * columns));
     const T* rows[detail::kFlush];
@@ -102,9 +103,9 @@ class Pass {
         out.weight += static_cast<double>(wi);
       }
       if (count == 0) continue;
-      std::fill(y.begin(), y.end(), T(0));
       for (int t = 0; t < count; t += tile) {
-        const detail::RowTile<T> part{rows + t, std::min(tile, count - t), d};
+        // Half of the memory is asked for during the products, half during the sums.
+        detail::RowTile<T> part{rows + t, std::min(tile, count - t), d, {ahead, 0}};
         kernels.project(part, shift_.data(), v_.data(), k, z.data());
         for (int r = 0; r < part.count; ++r) {
           for (int c = 0; c < k; ++c) {
@@ -116,9 +117,10 @@ class Pass {
           }
           if (columns > k) a[static_cast<std::size_t>(r * columns + k)] = w[t + r];
         }
+        part.ahead = {0, ahead};
         kernels.accumulate(part, shift_.data(), a.data(), columns, y.data());
       }
-      for (std::size_t j = 0; j < y.size(); ++j) out.y[j] += static_cast<double>(y[j]);
+      kernels.move_sums(y.data(), columns_ * stride_, out.y.data());
     }
   }
 

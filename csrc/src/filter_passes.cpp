@@ -165,6 +165,7 @@ class CpuPasses final : public detail::FilterPasses {
     const Packed<T> packed(cuts, rows_.d);
     const int m = packed.count;
     const Chunks chunks = chunks_for_sums();
+    const std::int64_t ahead = detail::ahead_of(rows_);
     std::vector<detail::MomentSums> sums(static_cast<std::size_t>(chunks.count));
     std::vector<Change> changes(sums.size());
     detail::parallel_for(chunks.count, num_threads_, [&](std::int64_t c) {
@@ -172,7 +173,7 @@ class CpuPasses final : public detail::FilterPasses {
       auto& change = changes[static_cast<std::size_t>(c)];
       Scratch scratch(rows_.d);
       sum.shift.assign(static_cast<std::size_t>(detail::padded<T>(rows_.d)), 0.0);
-      Aligned<T> y(sum.shift.size());
+      Aligned<T> y(sum.shift.size(), T(0));
       const T* kept[detail::kFlush];
       T ones[detail::kFlush];
       std::fill_n(ones, detail::kFlush, T(1));
@@ -180,11 +181,12 @@ class CpuPasses final : public detail::FilterPasses {
       const std::int64_t end = std::min(x_.rows, (c + 1) * chunks.rows);
       for (std::int64_t block = c * chunks.rows; block < end; block += detail::kFlush) {
         const std::int64_t stop = std::min(end, block + detail::kFlush);
-        std::fill(y.begin(), y.end(), T(0));
         for (std::int64_t i = block; i < stop; i += scratch.tile) {
-          const RowTile<T> tile = scratch.rows(rows_, i, stop);
+          RowTile<T> tile = scratch.rows(rows_, i, stop);
           T* z = scratch.z(tile.count * m);
+          tile.ahead = {ahead, m > 0 ? 0 : ahead};
           kernels_.distances2(tile, centre_.data(), square);
+          tile.ahead = {0, ahead};
           if (m > 0) kernels_.project(tile, origin_.data(), packed.v.data(), m, z);
           int left = 0;
           for (int r = 0; r < tile.count; ++r) {
@@ -209,7 +211,7 @@ class CpuPasses final : public detail::FilterPasses {
           }
           kernels_.accumulate({kept, left, rows_.d}, centre_.data(), ones, 1, y.data());
         }
-        for (std::size_t j = 0; j < y.size(); ++j) sum.shift[j] += static_cast<double>(y[j]);
+        kernels_.move_sums(y.data(), static_cast<std::int64_t>(y.size()), sum.shift.data());
       }
     });
     Change total;
@@ -278,8 +280,7 @@ class CpuPasses final : public detail::FilterPasses {
       for (std::int64_t i = chunk * chunks.rows; i < end; i += scratch.tile) {
         const RowTile<T> tile = scratch.rows(rows_, i, end);
         T* z = scratch.z(tile.count * m);
-        if (bounded) kernels_.distances2(tile, centre.data(), distance);
-        kernels_.project(tile, origin_.data(), packed.v.data(), m, z);
+        project_and_measure(tile, packed, bounded ? centre.data() : nullptr, z, distance);
         for (int r = 0; r < tile.count; ++r) {
           const T* zr = z + r * m;
           if (!scored.empty()) {
@@ -380,6 +381,20 @@ class CpuPasses final : public detail::FilterPasses {
     });
   }
 
+  /// Projections and, about a centre unless it is null, squared distances; memory is asked for
+  /// during both.
+  void project_and_measure(RowTile<T> tile, const Packed<T>& packed, const T* centre, T* z,
+                           T* distance) const {
+    const std::int64_t ahead = detail::ahead_of(rows_);
+    tile.ahead = {ahead, ahead};
+    if (centre != nullptr) {
+      tile.ahead = {ahead, 0};
+      kernels_.distances2(tile, centre, distance);
+      tile.ahead = {0, ahead};
+    }
+    kernels_.project(tile, origin_.data(), packed.v.data(), packed.count, z);
+  }
+
   double distance2(const T* row, const T* centre) const {
     T out;
     kernels_.distances2({&row, 1, rows_.d}, centre, &out);
@@ -454,8 +469,7 @@ class CpuPasses final : public detail::FilterPasses {
     over_tiles(rows_, [&](std::int64_t first, const RowTile<T>& tile, Scratch& scratch) {
       T* z = scratch.z(tile.count * m);
       T distance[detail::kFlush];
-      if (bounded) kernels_.distances2(tile, centre.data(), distance);
-      kernels_.project(tile, origin_.data(), packed.v.data(), m, z);
+      project_and_measure(tile, packed, bounded ? centre.data() : nullptr, z, distance);
       for (int r = 0; r < tile.count; ++r) {
         const double least = bounded ? radial(ball, distance[r]) : 0.0;
         write_score(first + r, z + r * m, about, combine, least);

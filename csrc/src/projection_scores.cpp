@@ -17,6 +17,7 @@ void score_on_cpu(const detail::ProjectionTask& task, int num_threads) {
   const std::int64_t d = rows.d;
   const int k = static_cast<int>(task.k);
   const int tile = detail::tile_rows<T>(d);
+  const std::int64_t ahead = detail::ahead_of(rows);
   const auto& kernels = detail::row_kernels<T>();
   const auto v = detail::pack<T>(task.v, d, task.k, task.k, 1);
   const auto centre = detail::pack<T>(task.mean, d, 1, 1, 0);
@@ -40,7 +41,8 @@ void score_on_cpu(const detail::ProjectionTask& task, int num_threads) {
     for (std::int64_t i = chunk * chunks.rows; i < end; i += tile) {
       const int count = static_cast<int>(std::min<std::int64_t>(tile, end - i));
       for (int r = 0; r < count; ++r) pointers[static_cast<std::size_t>(r)] = rows[i + r];
-      kernels.project({pointers.data(), count, d}, centre.data(), v.data(), k, z.data());
+      kernels.project({pointers.data(), count, d, {ahead, ahead}}, centre.data(), v.data(), k,
+                      z.data());
       for (int r = 0; r < count; ++r) {
         T sum = T(0);
         for (int c = 0; c < k; ++c) {

@@ -8,17 +8,17 @@ namespace tamis::detail {
 template <class T>
 const RowKernels<T>& row_kernels() {
   switch (active()) {
-#define TAMIS_CASE(isa)                                                             \
-  case Isa::isa: {                                                                  \
-    static constexpr RowKernels<T> kernels{cpu::isa::project, cpu::isa::distances2, \
-                                           cpu::isa::accumulate};                   \
-    return kernels;                                                                 \
+#define TAMIS_CASE(isa)                                                                \
+  case Isa::isa: {                                                                     \
+    static constexpr RowKernels<T> kernels{cpu::isa::project, cpu::isa::distances2,    \
+                                           cpu::isa::accumulate, cpu::isa::move_sums}; \
+    return kernels;                                                                    \
   }
     TAMIS_FOR_EACH_ISA(TAMIS_CASE)
 #undef TAMIS_CASE
     default: {
       static constexpr RowKernels<T> kernels{cpu::baseline::project, cpu::baseline::distances2,
-                                             cpu::baseline::accumulate};
+                                             cpu::baseline::accumulate, cpu::baseline::move_sums};
       return kernels;
     }
   }
@@ -52,11 +52,12 @@ Moments row_moments(const Rows<T>& rows, const T* weights, const T* centre, int 
   parallel_for(chunks.count, num_threads, [&](std::int64_t c) {
     MomentSums& out = sums[static_cast<std::size_t>(c)];
     out.shift.assign(stride, 0.0);
-    Aligned<T> y(stride);
+    Aligned<T> y(stride, T(0));
     const T* pointers[kFlush];
     T w[kFlush];
     T square[kFlush];
     const int tile = tile_rows<T>(rows.d);
+    const std::int64_t ahead = ahead_of(rows);
     const std::int64_t end = std::min(rows.count, (c + 1) * chunks.rows);
     for (std::int64_t block = c * chunks.rows; block < end; block += kFlush) {
       int count = 0;
@@ -66,17 +67,17 @@ Moments row_moments(const Rows<T>& rows, const T* weights, const T* centre, int 
         pointers[count] = rows[i];
         w[count++] = wi;
       }
-      std::fill(y.begin(), y.end(), T(0));
       for (int t = 0; t < count; t += tile) {
-        const RowTile<T> part{pointers + t, std::min(tile, count - t), rows.d};
+        RowTile<T> part{pointers + t, std::min(tile, count - t), rows.d, {ahead, 0}};
         kernels.distances2(part, centre, square + t);
+        part.ahead = {0, ahead};
         kernels.accumulate(part, centre, w + t, 1, y.data());
       }
       for (int t = 0; t < count; ++t) {
         out.square += static_cast<double>(w[t]) * static_cast<double>(square[t]);
         out.mass += static_cast<double>(w[t]);
       }
-      for (std::size_t j = 0; j < stride; ++j) out.shift[j] += static_cast<double>(y[j]);
+      kernels.move_sums(y.data(), static_cast<std::int64_t>(stride), out.shift.data());
     }
   });
   std::vector<double> about(static_cast<std::size_t>(rows.d));

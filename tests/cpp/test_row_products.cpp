@@ -72,6 +72,15 @@ void check_problem(std::int64_t d, int rows, int k) {
   kernels.accumulate(p.tile(0, rows), p.centre.data(), p.a.data(), k, y.data());
   tamis::cpu::baseline::accumulate(p.tile(0, rows), p.centre.data(), p.a.data(), k, y0.data());
   CHECK(y == y0);
+  auto ahead = p.tile(0, rows);  // memory asked for far beyond the rows: the same bits, no fault
+  ahead.ahead = {std::int64_t{1} << 24, std::int64_t{1} << 40};
+  std::vector<T> z1(z.size(), T(-1));
+  std::vector<T> square1(square.size(), T(-1));
+  Aligned<T> y2(p.v.size(), T(0.5));
+  kernels.project(ahead, p.centre.data(), p.v.data(), k, z1.data());
+  kernels.distances2(ahead, p.centre.data(), square1.data());
+  kernels.accumulate(ahead, p.centre.data(), p.a.data(), k, y2.data());
+  CHECK(z1 == z && square1 == square && y2 == y);
   const int half = rows / 2;  // in two calls: the same bits
   kernels.accumulate(p.tile(0, half), p.centre.data(), p.a.data(), k, y1.data());
   kernels.accumulate(p.tile(half, rows - half), p.centre.data(), p.a.data() + half * k, k,
@@ -120,12 +129,31 @@ void check_all() {
   for (const std::int64_t d : {1, 2, 7, 8, 9, 15, 16, 17, 31, 33, 48, 100, 130}) {
     for (const int k : {1, 2, 3, 5, 8, 13}) check_problem<T>(d, d < 40 ? 11 : 5, k);
   }
+  for (const std::int64_t d : {700, 1024, 2601}) {  // V in parts
+    for (const int k : {1, 2, 4, 11}) check_problem<T>(d, 7, k);
+  }
 }
 
 }  // namespace
 
 TEST_CASE(kernels_agree_in_every_bit_float32) { check_all<float>(); }
 TEST_CASE(kernels_agree_in_every_bit_float64) { check_all<double>(); }
+
+TEST_CASE(sums_move_to_float64_and_leave_zeros) {
+  std::vector<float> y;
+  std::vector<double> total;
+  for (int j = 0; j < 37; ++j) {
+    y.push_back(0.1f * static_cast<float>(j));
+    total.push_back(1e9 + j);
+  }
+  const std::vector<float> before = y;
+  tamis::detail::row_kernels<float>().move_sums(y.data(), 37, total.data());
+  for (int j = 0; j < 37; ++j) {
+    const auto i = static_cast<std::size_t>(j);
+    CHECK_EQ(total[i], 1e9 + j + static_cast<double>(before[i]));
+    CHECK_EQ(y[i], 0.0f);
+  }
+}
 
 TEST_CASE(strides_avoid_common_cache_sets) {
   for (const std::int64_t d : {1, 16, 17, 512, 1024, 4096}) {

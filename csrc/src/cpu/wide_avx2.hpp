@@ -64,6 +64,8 @@ struct Register<double> {
 
 struct Tiling {  // 16 registers; a wide vector takes two
   static constexpr int columns = 4;
+  static constexpr int products = 4;
+  static constexpr bool sum8 = false;  ///< Register has it
   static constexpr int sums = 4;
 };
 

@@ -75,6 +75,8 @@ struct Register<double> {
 /// of accumulate().
 struct Tiling {
   static constexpr int columns = 2;
+  static constexpr int products = 2;
+  static constexpr bool sum8 = false;  ///< Register has it
   static constexpr int sums = 2;
 };
 

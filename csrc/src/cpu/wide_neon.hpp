@@ -63,6 +63,8 @@ struct Register<double> {
 
 struct Tiling {  // 32 registers
   static constexpr int columns = 4;
+  static constexpr int products = 4;
+  static constexpr bool sum8 = false;  ///< Register has it
   static constexpr int sums = 4;
 };
 

@@ -25,6 +25,7 @@ struct RowKernels {
   void (*project)(const RowTile<T>&, const T* centre, const T* v, int k, T* z);
   void (*distances2)(const RowTile<T>&, const T* centre, T* out);
   void (*accumulate)(const RowTile<T>&, const T* centre, const T* a, int k, T* y);
+  void (*move_sums)(T* y, std::int64_t count, double* total);
 };
 /// Those of the instruction set in use. Defined for float and double.
 template <class T>
@@ -73,6 +74,16 @@ template <class T>
 int tile_rows(std::int64_t d) {
   const std::int64_t fit = (16 << 10) / (d * static_cast<std::int64_t>(sizeof(T)));
   return static_cast<int>(std::clamp<std::int64_t>(fit / 4 * 4, 8, 32));
+}
+
+/// Elements from a row to the one for which memory is asked meanwhile: 32 KB further on, and at
+/// least a tile, so that all of a tile has been asked for when its turn comes. 0 where rows are not
+/// read in order.
+template <class T>
+std::int64_t ahead_of(const Rows<T>& rows) {
+  if (rows.index != nullptr) return 0;
+  const std::int64_t fit = (32 << 10) / (rows.d * static_cast<std::int64_t>(sizeof(T)));
+  return std::max<std::int64_t>(fit, tile_rows<T>(rows.d)) * rows.stride;
 }
 
 /// k vectors of d doubles, one after the other with the given strides, as padded columns of T.

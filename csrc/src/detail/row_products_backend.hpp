@@ -24,12 +24,19 @@ static constexpr std::int64_t padded(std::int64_t d) {
   return ((d + kWide<T> - 1) / kWide<T> | 1) * kWide<T>;
 }
 
+/// How far ahead of a row its kernel asks for memory, for every other vector each; 0: not at all.
+struct Ahead {
+  std::int64_t even = 0;
+  std::int64_t odd = 0;
+};
+
 /// A few rows of X, wherever they lie.
 template <class T>
 struct RowTile {
   const T* const* rows;
   int count;
   std::int64_t d;
+  Ahead ahead{};
 };
 
 }  // namespace tamis::detail
@@ -42,7 +49,9 @@ struct RowTile {
   void distances2(const detail::RowTile<T>& tile, const T* centre, T* out);                      \
   /** y_c += sum_t a[t * k + c] (rows[t] - centre), t ascending, one fma a term. y: k columns of \
       padded(d) numbers. */                                                                      \
-  void accumulate(const detail::RowTile<T>& tile, const T* centre, const T* a, int k, T* y);
+  void accumulate(const detail::RowTile<T>& tile, const T* centre, const T* a, int k, T* y);     \
+  /** total += y; y = 0. */                                                                      \
+  void move_sums(T* y, std::int64_t count, double* total);
 
 #define TAMIS_DECLARE(isa)    \
   namespace tamis::cpu::isa { \
