@@ -12,7 +12,8 @@ ratio       moved / necessary; the targets are those of the project
 launches    of a call; of iterative_filter those of a round, and the few that belong to none
 in sectors  the same for large operands in whole 32-byte sectors: what scattered access would cost
 
-``--write`` puts the table into bench/results/cuda_traffic.md.
+``--write`` puts the table into bench/results/cuda_traffic.md. ``--expected`` prints instead what
+the necessary bytes take at 3 TB/s, an H100's rate: computed, not measured (docs/cuda.md).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from cuda_emulation.emulator import Emulator, Launch, Report  # noqa: E402
 from cuda_emulation.fixtures import exchange  # noqa: E402
 
 LARGE = 1 << 20
+H100_BYTES_PER_SECOND = 3e12
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,20 @@ def measure(machine: Emulator, architecture: int, case: Case) -> dict[str, Any]:
 HEADER = ["operation", "size", "launches", "necessary", "moved", "ratio", "in sectors", "target"]
 
 
+EXPECTED_HEADER = ["operation", "size", "necessary", "computed time"]
+
+
+def expected(line: dict[str, Any]) -> list[str]:
+    """Computed from bytes alone: no launch, no latency, no arithmetic."""
+    seconds = line["necessary"] / H100_BYTES_PER_SECOND
+    return [
+        line["operation"],
+        line["size"],
+        f"{line['necessary'] / 1e6:.2f} MB",
+        f"{1e6 * seconds:.1f} us",
+    ]
+
+
 def cells(line: dict[str, Any]) -> list[str]:
     launches = f"{line['launches']:g}"
     if line["launches_are"] == "a round":
@@ -250,6 +266,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
     parser.add_argument("--architecture", type=int, default=90, choices=(75, 90))
     parser.add_argument("--write", action="store_true", help="write bench/results/cuda_traffic.md")
+    parser.add_argument("--expected", action="store_true", help="times of an H100, computed")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="operations; default: all")
     args = parser.parse_args()
     cases = [case for case in CASES if not args.only or case.operation in args.only]
@@ -262,6 +279,8 @@ def main() -> int:
     if args.json:
         facts = {"benchmark": "cuda_traffic", "architecture": args.architecture, "measured": lines}
         print(json.dumps(facts, indent=2))
+    elif args.expected:
+        print(_timing.table(EXPECTED_HEADER, [expected(line) for line in lines]))
     else:
         print(_timing.table(HEADER, [cells(line) for line in lines]))
     if args.write:

@@ -190,9 +190,9 @@ def test_a_start_and_a_mean_are_used(backend: Backend) -> None:
     mean = np.full(20, 0.5)
     C = (X - mean).T @ (X - mean) / len(X)
     top = np.ascontiguousarray(np.linalg.eigh(C)[1][:, -1:])
-    start = top if backend.name in ("cpu", "torch_sm_90", "gpu") else None  # see _arrays.on_host
-    found = tamis.power_iteration(backend.array(X), 1, mean=backend.array(mean), init=start)
-    assert found.iterations == 1 or start is None
+    for start in (top, backend.array(top)):  # on the host, and beside the rows
+        found = tamis.power_iteration(backend.array(X), 1, mean=backend.array(mean), init=start)
+        assert found.iterations == 1
     values = backend.numpy(found.values)
     np.testing.assert_allclose(values, np.linalg.eigvalsh(C)[-1:], rtol=1e-6)
 

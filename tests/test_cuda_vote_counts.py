@@ -39,6 +39,43 @@ def test_equals_numpy(backend: Backend, dtype: str, shape: tuple[int, int]) -> N
     assert (counts == reference.vote_counts(values)).all()
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 8, 16, 17, 31, 32, 33, 64, 1000, 4096, 4097])
+def test_numbers_of_classes(backend: Backend, classes: int) -> None:
+    """Around the ways a row is read: lanes a row, 16-byte loads, counters of the block or none."""
+    for dtype in ("float32", "float16"):
+        given, values = random_logits(37 if classes < 1000 else 5, classes, dtype)
+        counts = backend.numpy(tamis.vote_counts(backend.array(given, dtype)))
+        assert (counts == reference.vote_counts(values)).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_rows_that_begin_anywhere(backend: Backend, dtype: str) -> None:
+    """Every distance of a row from a 16-byte boundary; values beyond it would win."""
+    given, values = random_logits(17, 51, dtype)
+    given[:, [0, 1, 50]] = 0x7F80 if dtype == "bfloat16" else np.inf
+    counts = backend.numpy(tamis.vote_counts(backend.array(given, dtype)[:, 2:50]))
+    assert (counts == reference.vote_counts(values[:, 2:50])).all()
+
+
+def test_rows_of_minus_infinity(backend: Backend) -> None:
+    for classes in (2, 5, 40):
+        counts = tamis.vote_counts(backend.array(np.full((3, classes), -np.inf, np.float32)))
+        assert backend.numpy(counts).tolist() == [3] + [0] * (classes - 1)
+
+
+@pytest.mark.parametrize("classes", [3, 40, 4100])
+def test_without_waiting(backend: Backend, classes: int) -> None:
+    """The counts and -1; or the first row with a NaN."""
+    given, values = random_logits(30, classes, "float32")
+    out = backend.array(np.full(classes + 1, 99, np.int64))
+    assert tamis.vote_counts(backend.array(given), out=out, wait=False) is out
+    assert backend.numpy(out).tolist() == [*reference.vote_counts(values).tolist(), -1]
+    given[[20, 25], [0, classes - 1]] = np.nan
+    result = tamis.vote_counts(backend.array(given), wait=False)
+    assert backend.numpy(result)[-1] == 20
+    assert backend.numpy(tamis.vote_counts(backend.array(given)[:0], wait=False))[-1] == -1
+
+
 @pytest.mark.parametrize("classes", [2, 31, 33, 100])
 def test_ties_go_to_the_lowest_index(backend: Backend, classes: int) -> None:
     for first, second in [(0, 1), (0, classes - 1), (classes // 2, classes - 1)]:
@@ -95,6 +132,15 @@ def test_traffic(cuda: EmulatedBackend) -> None:
     assert launch.unique_read <= given.nbytes + 100 * 8 + 8  # and counters
     assert launch.read <= 1.05 * given.nbytes + 256 * 8
     assert launch.local == 0
+
+
+def test_nothing_waits(cuda: EmulatedBackend) -> None:
+    """No synchronisation, no transfer, no memory: and every failing call is reported."""
+    logits = cuda.array(random_logits(20, 10, "float32")[0])
+    out = cuda.emulator.empty(11, np.int64)
+    calls = cuda.fail_every_call(lambda: tamis.vote_counts(logits, out=out, wait=False))
+    assert "cudaLaunchKernel" in calls
+    assert not [c for c in calls if "Synchronize" in c or "Memcpy" in c or "Malloc" in c]
 
 
 def test_every_failing_call_is_reported(cuda: EmulatedBackend) -> None:

@@ -9,7 +9,8 @@
 namespace tamis {
 namespace {
 
-void check(const ConstMatrixView& logits, const std::int64_t* counts) {
+/// `size`: how many numbers lie at counts.
+void check(const ConstMatrixView& logits, const std::int64_t* counts, std::int64_t size) {
   using detail::text;
   const auto fail = [](const std::string& expected, const std::string& got) {
     detail::fail("vote_counts", expected, got);
@@ -28,7 +29,7 @@ void check(const ConstMatrixView& logits, const std::int64_t* counts) {
     const auto* in_end =
         in + ((logits.rows - 1) * logits.row_stride + logits.cols) * size_of(logits.dtype);
     const auto* out = reinterpret_cast<const char*>(counts);
-    if (out < in_end && in < out + logits.cols * 8) {
+    if (out < in_end && in < out + size * 8) {
       fail("counts apart from logits", "overlapping memory");
     }
   }
@@ -50,11 +51,20 @@ std::int64_t count_on_cpu(const ConstMatrixView& logits, std::int64_t* counts) {
 }  // namespace
 
 void vote_counts(ConstMatrixView logits, std::int64_t* counts, const Exec& exec) {
-  check(logits, counts);
+  check(logits, counts, logits.cols);
   const std::int64_t nan_row = exec.device.kind == Device::Kind::cuda
                                    ? cuda::vote_counts(logits, counts, exec)
                                    : count_on_cpu(logits, counts);
   if (nan_row >= 0) throw NanRowError(nan_row);
+}
+
+void vote_counts_deferred(ConstMatrixView logits, std::int64_t* result, const Exec& exec) {
+  check(logits, result, logits.cols + 1);
+  if (exec.device.kind == Device::Kind::cuda) {
+    cuda::vote_counts_deferred(logits, result, exec);
+  } else {
+    result[logits.cols] = count_on_cpu(logits, result);
+  }
 }
 
 }  // namespace tamis

@@ -1,6 +1,6 @@
-"""What the thin functions need to know about NumPy arrays, torch tensors and other DLPack arrays.
+"""What the thin functions need to know about arrays: NumPy's, torch's, CuPy's, other DLPack ones.
 
-torch is never imported here: a tensor brings its own methods along.
+torch and CuPy are never imported here: whoever holds one of their arrays has done so.
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 import operator
 import sys
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+_DLPACK_CUDA = (2, 13)  # kDLCUDA, kDLCUDAManaged
 FLOAT_NAMES = ("float32", "float16", "bfloat16", "float64")
 
 
@@ -21,6 +23,28 @@ def is_torch(x: object) -> bool:
     """Is ``x`` a torch tensor? False, without an import, where torch was never loaded."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(x, torch.Tensor)
+
+
+def is_cupy(x: object) -> bool:
+    """Is ``x`` a CuPy array? False, without an import, where CuPy was never loaded."""
+    cupy = sys.modules.get("cupy")
+    return cupy is not None and isinstance(x, cupy.ndarray)
+
+
+def _library(x: object) -> str:
+    for name, known in (("NumPy", _is_numpy), ("torch", is_torch), ("CuPy", is_cupy)):
+        if known(x):
+            return name
+    return "DLPack"
+
+
+def _is_numpy(x: object) -> bool:
+    return isinstance(x, np.ndarray)
+
+
+def on_cuda(x: Any) -> bool:
+    """Does ``x`` lie on a CUDA device?"""
+    return not isinstance(x, np.ndarray) and int(x.__dlpack_device__()[0]) in _DLPACK_CUDA
 
 
 def check_array(x: object, name: str) -> None:
@@ -73,6 +97,8 @@ def contiguous(x: Any) -> Any:
     """``x``, or a C-contiguous copy of it where it is strided."""
     if isinstance(x, np.ndarray):
         return np.ascontiguousarray(x)
+    if is_cupy(x):
+        return _cupy_on(x.device, "ascontiguousarray", x)
     return x.contiguous() if is_torch(x) else x
 
 
@@ -82,6 +108,9 @@ def dense_rows(x: Any) -> Any:
     if isinstance(x, np.ndarray):
         down, across = (step / x.itemsize for step in x.strides)
         native = x.flags.aligned and x.dtype.isnative
+    elif is_cupy(x):
+        down, across = (step / x.itemsize for step in x.strides)
+        native = True
     elif is_torch(x):
         down, across = x.stride()
         native = True
@@ -92,7 +121,7 @@ def dense_rows(x: Any) -> Any:
         return x
     if isinstance(x, np.ndarray):
         return np.array(x, dtype=x.dtype.newbyteorder("="), order="C")
-    return x.contiguous()
+    return contiguous(x)
 
 
 def beside(x: Any, values: Any, name: str, dtype: str) -> Any:
@@ -101,29 +130,72 @@ def beside(x: Any, values: Any, name: str, dtype: str) -> Any:
         raise TypeError(f"{name}: expected real numbers, got complex ones")
     try:
         if is_torch(x):
-            torch = sys.modules["torch"]
-            if is_torch(values) and values.device != x.device:
-                raise ValueError(f"{name}: expected device {x.device}, got {values.device}")
-            return torch.as_tensor(
-                values.detach() if is_torch(values) else np.asarray(values, np.float64),
-                dtype=getattr(torch, dtype),
-                device=x.device,
-            ).contiguous()
+            return _torch_beside(x, values, name, dtype)
         if isinstance(x, np.ndarray):
-            if is_torch(values):
-                values = values.detach().cpu().numpy()
-            return np.ascontiguousarray(values, dtype=dtype)
+            return np.ascontiguousarray(on_host(values), dtype=dtype)
+        if is_cupy(x) and not is_cupy(values):
+            return _cupy_on(x.device, "asarray", np.ascontiguousarray(on_host(values), dtype=dtype))
     except TypeError as error:
         raise TypeError(f"{name}: expected an array of numbers, got {type(values).__name__}") from (
             error
         )
+    if is_cupy(x):
+        if device(values) != device(x):
+            raise ValueError(f"{name}: expected device {device(x)}, got {device(values)}")
+        return _cupy_on(x.device, "ascontiguousarray", values, dtype=dtype)
     namespace = x.__array_namespace__()
+    if not hasattr(values, "__array_namespace__") or isinstance(values, np.ndarray):
+        values = np.asarray(on_host(values))
     return namespace.asarray(values, dtype=getattr(namespace, dtype), device=x.device)
 
 
-def on_host(x: Any) -> NDArray[np.float64]:
-    """A float64 NumPy array of the numbers of ``x``."""
-    return np.asarray(x.cpu().numpy() if is_torch(x) else x, np.float64)
+def _torch_beside(x: Any, values: Any, name: str, dtype: str) -> Any:
+    torch = sys.modules["torch"]
+    if is_torch(values) and values.device != x.device:
+        raise ValueError(f"{name}: expected device {x.device}, got {values.device}")
+    return torch.as_tensor(
+        values.detach() if is_torch(values) else np.asarray(on_host(values), np.float64),
+        dtype=getattr(torch, dtype),
+        device=x.device,
+    ).contiguous()
+
+
+def _cupy_on(place: Any, function: str, *arguments: Any, **named: Any) -> Any:
+    """A CuPy function on a device: memory of its allocator, work of its current stream there."""
+    with place:
+        return getattr(sys.modules["cupy"], function)(*arguments, **named)
+
+
+def on_host(x: Any) -> Any:
+    """``x`` as NumPy can read it: arrays on a device are copied, everything else is returned."""
+    if is_torch(x):
+        return x.detach().cpu().numpy()
+    if is_cupy(x):
+        return x.get()
+    if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__") and on_cuda(x):
+        return np.from_dlpack(x, device="cpu")
+    return x
+
+
+def fetch(x: Any) -> Callable[[], NDArray[Any]]:
+    """Start a copy of ``x`` to the host; the function returned waits for it.
+
+    It waits for what was enqueued before this call only, not for what came after. Arrays of other
+    libraries than torch are there at once.
+    """
+    if not (is_torch(x) and x.is_cuda):
+        host = np.asarray(on_host(x))
+        return lambda: host
+    copy = x.to("cpu", non_blocking=True)  # torch gives it pinned memory
+    cuda = sys.modules["torch"].cuda
+    event = cuda.Event()
+    event.record(cuda.current_stream(x.device))
+
+    def wait() -> NDArray[Any]:
+        event.synchronize()
+        return np.asarray(copy)
+
+    return wait
 
 
 def cast(array: Any, x: Any) -> Any:
@@ -132,6 +204,9 @@ def cast(array: Any, x: Any) -> Any:
         return array.astype(x.dtype, copy=False)
     if is_torch(x):
         return array.to(x.dtype)
+    if is_cupy(x):
+        with x.device:
+            return array.astype(x.dtype, copy=False)
     return x.__array_namespace__().astype(array, x.dtype, copy=False)
 
 
@@ -143,15 +218,19 @@ def like(values: NDArray[np.float64], x: Any, dtype: str | None = None) -> Any:
     if is_torch(x):
         torch = sys.modules["torch"]
         return torch.as_tensor(values, dtype=getattr(torch, name), device=x.device)
+    if is_cupy(x):
+        return _cupy_on(x.device, "asarray", values.astype(name))
     namespace = x.__array_namespace__()
     return namespace.asarray(values, dtype=getattr(namespace, name), device=x.device)
 
 
 def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
     """An uninitialised array of ``like``'s library and device; ``dtype`` is a bare name."""
-    if isinstance(like, np.ndarray):
+    if isinstance(like, np.ndarray) or is_cupy(like):
         if dtype == "bfloat16":
-            raise TypeError("dtype: expected float32 or float16, NumPy has no bfloat16")
+            raise TypeError(f"dtype: expected float32 or float16, {_library(like)} has no bfloat16")
+        if is_cupy(like):
+            return _cupy_on(like.device, "empty", shape, dtype=dtype)
         return np.empty(shape, dtype=dtype)
     if is_torch(like):
         return like.new_empty(shape, dtype=getattr(sys.modules["torch"], dtype))
@@ -166,7 +245,7 @@ def empty(like: Any, shape: tuple[int, ...], dtype: str) -> Any:
 def check_same_library(out: Any, x: Any, name: str) -> None:
     """Raise TypeError or ValueError unless ``out`` belongs beside ``x``."""
     check_array(out, name)
-    if isinstance(out, np.ndarray) != isinstance(x, np.ndarray) or is_torch(out) != is_torch(x):
+    if _library(out) != _library(x):
         raise TypeError(
             f"{name}: expected the array library of the input ({type(x).__name__}), "
             f"got {type(out).__name__}"
@@ -177,13 +256,20 @@ def check_same_library(out: Any, x: Any, name: str) -> None:
 
 def device(x: Any) -> str:
     """Device of an array that is not NumPy's, for comparing and for messages."""
-    return str(x.device) if is_torch(x) else f"{tuple(x.__dlpack_device__())} (DLPack)"
+    if is_torch(x):
+        return str(x.device)
+    if is_cupy(x):
+        return f"cuda:{x.device.id}"
+    kind, index = x.__dlpack_device__()
+    return f"({int(kind)}, {int(index)}) (DLPack)"
 
 
 def byte_range(x: Any) -> tuple[int, int]:
     """First address and the one after the last that the elements of ``x`` may occupy."""
     if isinstance(x, np.ndarray):
         start, item, steps = x.ctypes.data, x.itemsize, x.strides
+    elif is_cupy(x):
+        start, item, steps = x.data.ptr, x.itemsize, x.strides
     else:
         start, item = x.data_ptr(), x.element_size()
         steps = tuple(step * item for step in x.stride())
@@ -193,56 +279,13 @@ def byte_range(x: Any) -> tuple[int, int]:
 
 
 def cuda_stream(x: Any) -> int:
-    """Handle of the stream that work on ``x`` belongs to: torch's current one, else the default."""
+    """Handle of the stream for work on ``x``: torch's or CuPy's current one, else the default."""
+    if is_cupy(x):
+        with x.device:
+            return int(sys.modules["cupy"].cuda.get_current_stream().ptr)
     if is_torch(x) and x.is_cuda:
         return int(sys.modules["torch"].cuda.current_stream(x.device).cuda_stream)
     return 0
-
-
-def normalisation(mean: Any, std: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Check ``mean`` and ``std``: numbers, or one number a channel. None is 0 and 1.
-
-    Returns
-    -------
-    (float64 array, float64 array)
-        Each of shape () or (channels,); a sequence of one number is that number.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Not numbers, not finite, ``std <= 0``, or two different numbers of channels.
-    """
-    shift = _channel_constants("mean", 0.0 if mean is None else mean)
-    scale = _channel_constants("std", 1.0 if std is None else std)
-    if (scale <= 0).any():
-        raise ValueError(f"std: expected numbers > 0, got {scale.tolist()}")
-    if shift.ndim and scale.ndim and shift.size != scale.size:
-        raise ValueError(
-            f"std: expected as many numbers as mean has ({shift.size}), got {scale.size}"
-        )
-    return shift, scale
-
-
-def _channel_constants(name: str, value: Any) -> NDArray[np.float64]:
-    if is_torch(value):
-        value = value.detach().cpu().double().numpy()
-    try:
-        constants = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"{name}: expected a number or one number a channel, got {value!r}"
-        ) from error
-    if constants.size == 1:
-        constants = constants.reshape(())
-    elif constants.size != max(constants.shape, default=1):
-        raise ValueError(
-            f"{name}: expected a number or one number a channel, got shape {constants.shape}"
-        )
-    else:  # (C, 1, 1), as normalisation layers keep it
-        constants = constants.reshape(-1)
-    if not constants.size or not np.isfinite(constants).all():
-        raise ValueError(f"{name}: expected finite numbers, got {constants.tolist()}")
-    return constants
 
 
 def check_int(value: Any, name: str, low: int, high: int | None = None) -> int:

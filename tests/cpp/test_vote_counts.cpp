@@ -114,3 +114,15 @@ TEST_CASE(broken_contracts) {
   CHECK_THROWS_AS(tamis::vote_counts({nullptr, 3, 4, 4}, counts.data()), std::invalid_argument);
   CHECK_THROWS_AS(tamis::vote_counts({logits.data(), 3, 4, 4}, nullptr), std::invalid_argument);
 }
+
+TEST_CASE(deferred_counts_end_with_the_first_nan_row_or_minus_one) {
+  std::vector<float> logits{0, 1, 2, 3, 4, 3, 6, 7, 8};
+  Counts result(4, 99);
+  tamis::vote_counts_deferred({logits.data(), 3, 3, 3}, result.data());
+  CHECK(result == (Counts{0, 1, 2, -1}));
+  logits[7] = kNan;
+  tamis::vote_counts_deferred({logits.data(), 3, 3, 3}, result.data());
+  CHECK_EQ(result[3], 2);
+  tamis::vote_counts_deferred({logits.data(), 0, 3, 3}, result.data());
+  CHECK(result == (Counts{0, 0, 0, -1}));
+}

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from cuda_emulation.emulator import Emulator
 
-_CUDA = 2  # DLDeviceType kDLCUDA
+_CPU, _CUDA = 1, 2  # DLDeviceType kDLCPU, kDLCUDA
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}
 _BFLOAT = 4
 
@@ -167,8 +167,17 @@ class CudaArray:
     def __dlpack_device__(self) -> tuple[int, int]:
         return (_CUDA, self.index)
 
-    def __dlpack__(self, *, stream: Any = None, **_: Any) -> Any:
-        """A capsule of the unversioned protocol, kept alive until its consumer lets go."""
+    def __dlpack__(
+        self, *, stream: Any = None, dl_device: tuple[int, int] | None = None, **rest: Any
+    ) -> Any:
+        """A capsule of the unversioned protocol, kept alive until its consumer lets go.
+
+        With the CPU as ``dl_device``: of a copy on the host.
+        """
+        if dl_device is not None and dl_device[0] == _CPU:
+            if rest.get("copy") is False:
+                raise BufferError("an array on the device cannot be had on the host without a copy")
+            return self.numpy().__dlpack__(**rest)
         CudaArray.dlpack_streams.append(stream)
         kind = self._host.dtype.kind
         code = _BFLOAT if self.dtype is bfloat16 else _CODES[kind]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-_MAGIC = 0xBA55ED50
+MAGIC = 0xBA55ED50
 _HEADER = struct.Struct("<IHHQ")
 _ENTRY = struct.Struct("<HHIQIIII")
 _PTX = 1
@@ -19,7 +19,7 @@ _PTX = 1
 def ptx_texts(read: Callable[[int, int], bytes]) -> dict[int, str]:
     """PTX text by architecture (75, 90, ...); ``read(offset, size)`` gives bytes of the file."""
     magic, _, header_size, total = _HEADER.unpack(read(0, _HEADER.size))
-    if magic != _MAGIC:
+    if magic != MAGIC:
         raise ValueError(f"not a fat binary: magic number {magic:#x}")
     texts = {}
     offset, end = header_size, header_size + total

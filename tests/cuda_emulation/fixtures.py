@@ -118,6 +118,12 @@ def cuda(request: pytest.FixtureRequest) -> Iterator[EmulatedBackend]:
     yield from _emulated(request, request.param)
 
 
+@pytest.fixture
+def emulated_90(request: pytest.FixtureRequest) -> Iterator[EmulatedBackend]:
+    """The same as sm_90 alone, for what no kernel has a part in."""
+    yield from _emulated(request, 90)
+
+
 @pytest.fixture(params=["cpu", *(f"sm_{a}" for a in ARCHITECTURES), "torch_sm_90", "gpu"])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Every place where an operation can run."""

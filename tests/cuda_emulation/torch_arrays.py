@@ -101,12 +101,19 @@ def emulated_torch(emulator: Emulator) -> Iterator[torch.device]:
     class Stream:
         cuda_stream = 0
 
+    class Event:
+        def record(self, stream: Any) -> None: ...
+
+        def synchronize(self) -> None:
+            emulator.synchronize()
+
     _machines.append(emulator)
     _memory.clear()  # arrays of an earlier machine may linger while their addresses are free again
     stream = mock.patch("torch.cuda.current_stream", return_value=Stream)
     available = mock.patch("torch.cuda.is_available", return_value=True)
+    event = mock.patch("torch.cuda.Event", Event)
     try:
-        with stream, available, _Mode():
+        with stream, available, event, _Mode():
             yield torch.device("cuda:0")
     finally:
         _machines.pop()

@@ -17,6 +17,8 @@ TAMIS_FOR_EACH_ISA(TAMIS_DECLARE)
 #undef TAMIS_DECLARE
 
 namespace cuda {
+/** As on the CPU, but overwrites counts; waits for the stream. */
 std::int64_t vote_counts(const ConstMatrixView& logits, std::int64_t* counts, const Exec& exec);
-}
+void vote_counts_deferred(const ConstMatrixView& logits, std::int64_t* result, const Exec& exec);
+}  // namespace cuda
 }  // namespace tamis

@@ -7,4 +7,8 @@ std::int64_t vote_counts(const ConstMatrixView&, std::int64_t*, const Exec&) {
   detail::throw_no_cuda("vote_counts");
 }
 
+void vote_counts_deferred(const ConstMatrixView&, std::int64_t*, const Exec&) {
+  detail::throw_no_cuda("vote_counts");
+}
+
 }  // namespace tamis::cuda

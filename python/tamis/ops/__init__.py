@@ -14,7 +14,7 @@ from tamis.ops.confidence import (
     clopper_pearson,
     confidence_sequence,
 )
-from tamis.ops.noise import gaussian_noise
+from tamis.ops.noise import ChannelAffine, gaussian_noise
 from tamis.ops.results import ConvergenceWarning, EigenResult, FilterResult
 from tamis.ops.spectral import (
     covariance_apply,
@@ -26,6 +26,7 @@ from tamis.ops.stream import FilterStream
 from tamis.ops.votes import vote_counts
 
 __all__ = [
+    "ChannelAffine",
     "ConvergenceWarning",
     "EigenResult",
     "FilterResult",

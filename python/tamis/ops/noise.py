@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from tamis import _arrays, _core
+from tamis._normalisation import normalisation
 
 _NOISE_TYPES = ("float32", "float16", "bfloat16")
-_DLPACK_CPU = 1  # kDLCPU
 
 
 def gaussian_noise(
@@ -26,7 +26,7 @@ def gaussian_noise(
     start: int = 0,
     out: Any = None,
     dtype: Any = None,
-    mean: float | ArrayLike | None = None,
+    mean: float | ArrayLike | ChannelAffine | None = None,
     std: float | ArrayLike | None = None,
     num_threads: int | None = None,
 ) -> Any:
@@ -63,6 +63,7 @@ def gaussian_noise(
         ``(x + sigma * z - mean) / std``, in the same pass. Channels lie along axis 0 of ``x``.
         Finite, ``std > 0``; None is 0 and 1. Computed as one further float32 fma with
         ``1 / std`` and ``-mean / std``, each rounded to float32, before a 16-bit result is rounded.
+        A `ChannelAffine` as `mean` stands for both, checked and on the device once for many calls.
     num_threads : int, optional
         CPU threads; never changes the result. Default: see `info`.
 
@@ -122,7 +123,11 @@ def gaussian_noise(
     dense = _arrays.contiguous(x)
     if dense is not x:
         _arrays.check_apart(x, out)  # native code sees the copy only
-    affine = None if mean is None and std is None else _channel_affine(x, mean, std)
+    affine = None
+    if isinstance(mean, ChannelAffine):
+        affine = mean.beside(x, std)
+    elif mean is not None or std is not None:
+        affine = _channel_affine(x, mean, std)
     _core.gaussian_noise(
         dense,
         out,
@@ -138,9 +143,35 @@ def gaussian_noise(
     return out
 
 
+class ChannelAffine:
+    """``mean`` and ``std`` for inputs like ``x``: checked, and copied to its device, once.
+
+    Parameters
+    ----------
+    x : array
+        Library, device and number of channels that the inputs will have.
+    mean, std
+        As in `gaussian_noise`, and the same errors.
+    """
+
+    def __init__(self, x: Any, mean: Any, std: Any) -> None:
+        self._values = _channel_affine(x, mean, std)
+
+    def beside(self, x: Any, std: Any) -> Any:
+        """The constants, if they are for inputs like ``x``."""
+        if std is not None:
+            raise TypeError("std: expected None beside a ChannelAffine, which has its own")
+        channels = int(self._values.shape[1])
+        if channels > 1 and (not x.shape or int(x.shape[0]) != channels):
+            raise ValueError(
+                f"mean: expected {channels} channels (axis 0) of x, got shape {tuple(x.shape)}"
+            )
+        return self._values
+
+
 def _channel_affine(x: Any, mean: Any, std: Any) -> Any:
     """Rows ``1 / std`` and ``-mean / std``: float32 of shape (2, channels), beside ``x``."""
-    shift, scale = np.broadcast_arrays(*_arrays.normalisation(mean, std))
+    shift, scale = np.broadcast_arrays(*normalisation(mean, std))
     if shift.ndim and (not x.shape or x.shape[0] != shift.size):
         raise ValueError(
             f"mean, std: expected one number a channel (axis 0) of x of shape {tuple(x.shape)}, "
@@ -155,6 +186,6 @@ def _channel_affine(x: Any, mean: Any, std: Any) -> Any:
         )
     if _arrays.is_torch(x) and x.is_cuda:
         return x.new_tensor(affine, dtype=sys.modules["torch"].float32)
-    if not isinstance(x, np.ndarray) and x.__dlpack_device__()[0] != _DLPACK_CPU:
+    if _arrays.on_cuda(x):
         return _arrays.like(affine.astype(np.float64), x, "float32")
     return affine

@@ -161,7 +161,7 @@ def power_iteration(
     seed = _arrays.check_int(seed, "seed", 0, 2**64)
     start = None
     if init is not None:
-        start = _arrays.on_host(_vectors(X, init, "init")[0])
+        start = np.asarray(_arrays.on_host(_vectors(X, init, "init")[0]), np.float64)
     values, vectors, residuals, iterations, converged, clustered = _core.power_iteration(
         X,
         k,

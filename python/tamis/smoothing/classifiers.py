@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tamis import _arrays
+from tamis._normalisation import normalisation
 from tamis.smoothing.models import (
     Array,
     CallableModel,
@@ -210,7 +211,7 @@ class _Normalisation:
     """``(batch - mean) / std`` with constants along axis 1, in the dtype of the batch."""
 
     def __init__(self, mean: Any, std: Any) -> None:
-        self.mean, self.std = _arrays.normalisation(mean, std)
+        self.mean, self.std = normalisation(mean, std)
         self._channels = max((c.size for c in (self.mean, self.std) if c.ndim), default=None)
         self._cache: dict[tuple[Any, ...], tuple[Any, Any]] = {}
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Stream", "image_id"]
+__all__ = ["Stream", "image_facts", "image_id"]
 
 _MASK: Final = (1 << 64) - 1
 # The constants of SplitMix64. Source: Steele, Lea and Flood, "Fast splittable pseudorandom number
@@ -90,21 +90,43 @@ def image_id(image: Any) -> int:
     would break the guarantee is an image chosen with knowledge of the seed: where images come from
     an adversary, keep the seed secret.
     """
+    return _number(*_check_and_sum(image))
+
+
+def image_facts(image: Any) -> tuple[float, float, int]:
+    """Smallest and largest value of an image that is not empty, and its `image_id`.
+
+    From a tensor on a device all three come in one transfer. NaN anywhere makes both values NaN.
+    """
+    size, total = _check_and_sum(image)
+    if isinstance(image, np.ndarray):
+        return float(image.min()), float(image.max()), _number(size, total)
+    import torch
+
+    # The bits of float64 travel as integers.
+    limits = torch.stack([image.min(), image.max()]).double().view(torch.int64)
+    low, high, total = torch.cat([limits, total.reshape(1)]).tolist()
+    low, high = np.array([low, high], np.int64).view(np.float64).tolist()
+    return low, high, _number(size, total)
+
+
+def _check_and_sum(image: Any) -> tuple[int, Any]:
+    """Number of elements, and the weighted sum of their bits: an int, or a tensor of one."""
     if isinstance(image, np.ndarray):
         if image.dtype != np.float32:
             raise TypeError(f"image: expected float32, got {image.dtype}")
         bits = np.ascontiguousarray(image).reshape(-1).view(np.int32).astype(np.int64)
-        size = bits.size
-        total = int(np.dot(bits, _weights(size)))  # integers: wraps modulo 2**64
-    else:
-        import torch
+        return bits.size, int(np.dot(bits, _weights(bits.size)))  # integers: wraps modulo 2**64
+    import torch
 
-        if not isinstance(image, torch.Tensor) or image.dtype != torch.float32:
-            got = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
-            raise TypeError(f"image: expected a float32 array or tensor, got {got}")
-        flat = image.detach().contiguous().reshape(-1)
-        size = flat.numel()
-        words = flat.view(torch.int32).to(torch.int64)
-        total = int((words * _torch_weights(size, str(flat.device))).sum().item())
-    start = np.array([(total + size * _GAMMA) & _MASK], dtype=np.uint64)
+    if not isinstance(image, torch.Tensor) or image.dtype != torch.float32:
+        got = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
+        raise TypeError(f"image: expected a float32 array or tensor, got {got}")
+    flat = image.detach().contiguous().reshape(-1)
+    words = flat.view(torch.int32).to(torch.int64)
+    return flat.numel(), (words * _torch_weights(flat.numel(), str(flat.device))).sum()
+
+
+def _number(size: int, total: Any) -> int:
+    start = np.array([(int(total) + size * _GAMMA) & _MASK], dtype=np.uint64)
     return int(_mix(start)[0] >> np.uint64(32))

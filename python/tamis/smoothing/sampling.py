@@ -3,6 +3,10 @@
 The path of a batch: pixels -> ``ops.gaussian_noise`` into one reused buffer, normalised on the way
 where nothing stands between the two -> the classifier -> ``ops.vote_counts`` -> counts per image
 and stream.
+
+On CUDA a batch is only enqueued; its counts follow in one transfer. They are taken in when the next
+batch is enqueued too, so that the device never waits for the host. A stream runs in order: one
+buffer of noisy copies serves both.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, ops
 from tamis.smoothing.classifiers import Classifier
-from tamis.smoothing.identity import Stream, image_id
+from tamis.smoothing.identity import Stream, image_facts
 from tamis.smoothing.models import refuse_integers
 
 __all__ = ["MAX_SAMPLES", "Job", "Plan", "VoteSampler"]
@@ -54,6 +58,16 @@ class _Segment:
     start: int
     row: int
     rows: int
+
+
+@dataclass(slots=True, frozen=True)
+class _Batch:
+    """A batch that has been enqueued, or has run."""
+
+    segments: tuple[_Segment, ...]
+    counts: Callable[[], NDArray[np.int64]]  # waits; a row a segment: votes, first row of NaN or -1
+    on_device: bool
+    began: float
 
 
 @dataclass(slots=True, frozen=True)
@@ -104,53 +118,82 @@ class VoteSampler:
         # The first batch with a sample of image `first`: the image it begins in, and where in it.
         begin, skipped = divmod(first * per_image // batch_size * batch_size, per_image)
         pending: deque[Job] = deque()
+        running: deque[_Batch] = deque()
         segments: list[_Segment] = []
         buffer: Any = None
         used = 0
+        affine: ops.ChannelAffine | None = None
+        taken = 0.0  # when counts were last taken in
+
+        def take_in(ahead: int) -> Iterator[Job]:
+            """Add up all batches but the newest `ahead`; the images that are then complete."""
+            nonlocal taken
+            try:
+                while len(running) > ahead:
+                    batch = running.popleft()
+                    self._take_in(batch, taken)
+                    taken = perf_counter()
+                    if progress is not None:
+                        progress(sum(s.rows for s in batch.segments if s.job.position >= first))
+                    while pending and not pending[0].left:
+                        job = pending.popleft()
+                        if job.position >= first:
+                            yield job
+            except BaseException:
+                running.clear()  # nothing after the fault counts
+                raise
 
         def evaluate() -> Iterator[Job]:
             nonlocal used
+            batch = self._enqueue(buffer[:used], tuple(segments), affine)
+            running.append(batch)
+            segments.clear()
+            used = 0
+            yield from take_in(1 if batch.on_device else 0)
+
+        try:
+            for position, image, given in _numbered(images, image_ids, begin):
+                name = single or f"image {position}"
+                pixels, identity = self._checked(image, name, given)
+                if buffer is None:
+                    buffer = self.classifier.empty((batch_size, *pixels.shape))
+                    affine = self._affine(pixels)
+                elif tuple(pixels.shape) != tuple(buffer.shape[1:]):
+                    raise ValueError(
+                        f"{name}: expected shape {tuple(buffer.shape[1:])} like the images before "
+                        f"it, got {tuple(pixels.shape)}"
+                    )
+                counts = np.zeros((len(plan), self.num_classes), dtype=np.int64)
+                job = Job(position, name, pixels, identity, counts, per_image - skipped)
+                pending.append(job)
+                for part, (stream, count) in enumerate(plan):
+                    start = min(skipped, count)
+                    skipped -= start
+                    while start < count:
+                        rows = min(count - start, batch_size - used)
+                        segments.append(_Segment(job, part, stream, start, used, rows))
+                        start += rows
+                        used += rows
+                        if used == batch_size:
+                            yield from evaluate()
             if used:
-                self._evaluate(buffer[:used], segments)
-                if progress is not None:
-                    progress(sum(s.rows for s in segments if s.job.position >= first))
-                segments.clear()
-                used = 0
-            while pending and not pending[0].left:
-                job = pending.popleft()
-                if job.position >= first:
-                    yield job
+                yield from evaluate()
+        except Exception:
+            # What ran before the fault comes first, as if nothing had been enqueued ahead.
+            yield from take_in(0)
+            raise
+        yield from take_in(0)
 
-        for position, image, given in _numbered(images, image_ids, begin):
-            name = single or f"image {position}"
-            pixels = self._checked(image, name)
-            if buffer is None:
-                buffer = self.classifier.empty((batch_size, *pixels.shape))
-            elif tuple(pixels.shape) != tuple(buffer.shape[1:]):
-                raise ValueError(
-                    f"{name}: expected shape {tuple(buffer.shape[1:])} like the images before it, "
-                    f"got {tuple(pixels.shape)}"
-                )
-            identity = image_id(pixels) if given is None else given
-            counts = np.zeros((len(plan), self.num_classes), dtype=np.int64)
-            job = Job(position, name, pixels, identity, counts, per_image - skipped)
-            pending.append(job)
-            for part, (stream, count) in enumerate(plan):
-                start = min(skipped, count)
-                skipped -= start
-                while start < count:
-                    rows = min(count - start, batch_size - used)
-                    segments.append(_Segment(job, part, stream, start, used, rows))
-                    start += rows
-                    used += rows
-                    if used == batch_size:
-                        yield from evaluate()
-        yield from evaluate()
-
-    def _evaluate(self, batch: Any, segments: list[_Segment]) -> None:
-        """Fill the batch with noisy copies, classify it, add the votes to the images' counts."""
-        began = perf_counter()
+    def _affine(self, pixels: Any) -> ops.ChannelAffine | None:
+        """The classifier's mean and std beside the images, for all of them."""
         mean, std = self.classifier.mean, self.classifier.std
+        return None if mean is None and std is None else ops.ChannelAffine(pixels, mean, std)
+
+    def _enqueue(
+        self, batch: Any, segments: tuple[_Segment, ...], affine: ops.ChannelAffine | None
+    ) -> _Batch:
+        """Fill the batch with noisy copies, classify it, count votes; on CUDA without waiting."""
+        began = perf_counter()
         for part in segments:
             ops.gaussian_noise(
                 part.job.pixels,
@@ -161,44 +204,59 @@ class VoteSampler:
                 stream=int(part.stream),
                 start=part.start,
                 out=batch[part.row : part.row + part.rows],
-                mean=mean,
-                std=std,
+                mean=affine,
                 num_threads=self.num_threads,
             )
-        logits = self.classifier.logits(batch, normalized=mean is not None or std is not None)
+        logits = self.classifier.logits(batch, normalized=affine is not None)
         shape = tuple(logits.shape)
         if shape != (len(batch), self.num_classes):
             raise ValueError(
                 f"num_classes: expected logits of shape {(len(batch), self.num_classes)} (samples, "
                 f"classes), got {shape} from the classifier"
             )
-        for part in segments:
-            try:
-                votes = ops.vote_counts(logits[part.row : part.row + part.rows])
-            except ops.NaNRowError as error:
-                sample = part.start + error.row
-                raise ValueError(
-                    f"the classifier returned NaN for {part.job.name}, {part.stream.name.lower()} "
-                    f"sample {sample}; what it was given is tamis.gaussian_noise(x, 1, "
-                    f"{self.sigma!r}, seed={self.seed}, image={part.job.identity}, "
-                    f"stream={int(part.stream)}, start={sample})"
-                ) from error
-            on_host = votes if isinstance(votes, np.ndarray) else votes.cpu().numpy()
-            part.job.counts[part.part] += on_host
+        counts = _arrays.empty(logits, (len(segments), self.num_classes + 1), "int64")
+        for row, part in enumerate(segments):
+            of_part = logits[part.row : part.row + part.rows]
+            ops.vote_counts(of_part, out=counts[row], wait=False)
+        return _Batch(segments, _arrays.fetch(counts), _arrays.on_cuda(counts), began)
+
+    def _take_in(self, batch: _Batch, since: float) -> None:
+        """Wait for a batch, add its votes to the images' counts. `since`: end of the last one."""
+        votes = batch.counts()
+        for part, (*_, row) in zip(batch.segments, votes.tolist(), strict=True):
+            if row >= 0:
+                raise self._undefined(part, row)
+        total = sum(part.rows for part in batch.segments)
+        share = (perf_counter() - max(batch.began, since)) / total
+        for part, of_part in zip(batch.segments, votes, strict=True):
+            part.job.counts[part.part] += of_part[:-1]
             part.job.left -= part.rows
-        share = (perf_counter() - began) / len(batch)
-        for part in segments:
             part.job.seconds += share * part.rows
 
-    def _checked(self, image: Any, name: str) -> Any:
-        """The image as the float32 array or tensor that noise is added to."""
+    def _undefined(self, part: _Segment, row: int) -> ValueError:
+        """The error of a NaN in that row of a segment."""
+        sample = part.start + row
+        error = ValueError(
+            f"the classifier returned NaN for {part.job.name}, {part.stream.name.lower()} "
+            f"sample {sample}; what it was given is tamis.gaussian_noise(x, 1, "
+            f"{self.sigma!r}, seed={self.seed}, image={part.job.identity}, "
+            f"stream={int(part.stream)}, start={sample})"
+        )
+        error.__cause__ = ops.NaNRowError(
+            f"[vote_counts] expected logits without NaN, got NaN in row {row}"
+        )
+        error.__cause__.row = row
+        return error
+
+    def _checked(self, image: Any, name: str, given: int | None) -> tuple[Any, int]:
+        """The image as the float32 array or tensor that noise is added to, and its number."""
         if not hasattr(image, "dtype"):
             image = np.asarray(image)
         refuse_integers(image, name)
         pixels = self.classifier.prepare(image)
         if math.prod(pixels.shape) == 0:
             raise ValueError(f"{name}: expected an image, got no elements in {tuple(pixels.shape)}")
-        low, high = float(pixels.min()), float(pixels.max())
+        low, high, identity = image_facts(pixels)
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"{name}: expected finite values, got {low} to {high}")
         allowed = self.input_range
@@ -208,7 +266,7 @@ class VoteSampler:
                 f"{name}: expected values in {list(allowed)}, got {low:g} to {high:g}{hint} (mean "
                 "and std are arguments of Smooth; input_range=None allows any values)"
             )
-        return pixels
+        return pixels, identity if given is None else given
 
 
 def _numbered(
