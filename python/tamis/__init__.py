@@ -35,7 +35,7 @@ from tamis.ops import (
 
 if TYPE_CHECKING:
     from tamis import analysis, compat, estimators, location, plotting, smoothing
-    from tamis.estimators import RobustMean, SpectralOutlierDetector
+    from tamis.estimators import RobustCovariance, RobustMean, RobustPCA, SpectralOutlierDetector
     from tamis.location import (
         coordinate_median,
         geometric_median,
@@ -48,7 +48,9 @@ if TYPE_CHECKING:
 
 _SUBMODULES = ("analysis", "compat", "estimators", "location", "plotting", "smoothing")
 _LATER = {  # name -> the module that has it
+    "RobustCovariance": "estimators",
     "RobustMean": "estimators",
+    "RobustPCA": "estimators",
     "SpectralOutlierDetector": "estimators",
     "coordinate_median": "location",
     "geometric_median": "location",
@@ -64,7 +66,9 @@ __all__ = [
     "EigenResult",
     "FilterResult",
     "NaNRowError",
+    "RobustCovariance",
     "RobustMean",
+    "RobustPCA",
     "SpectralOutlierDetector",
     "__version__",
     "analysis",

@@ -31,6 +31,7 @@ from tamis.reference.noise import (
     vote_counts,
 )
 from tamis.reference.options import Limits
+from tamis.reference.quadratic import top_form
 from tamis.reference.rounds import FilterRun
 from tamis.reference.spectral import (
     EigenResult,
@@ -84,6 +85,7 @@ __all__ = [
     "standard_normals",
     "subsample_start",
     "tail_cut",
+    "top_form",
     "truncated_variance",
     "uniform_hash",
     "variance_cut",
