@@ -10,5 +10,12 @@ from tamis.estimators.covariance import RobustCovariance
 from tamis.estimators.mean import RobustMean
 from tamis.estimators.outliers import SpectralOutlierDetector
 from tamis.estimators.pca import RobustPCA
+from tamis.estimators.que import QUEOutlierDetector
 
-__all__ = ["RobustCovariance", "RobustMean", "RobustPCA", "SpectralOutlierDetector"]
+__all__ = [
+    "QUEOutlierDetector",
+    "RobustCovariance",
+    "RobustMean",
+    "RobustPCA",
+    "SpectralOutlierDetector",
+]

@@ -32,6 +32,7 @@ from tamis.reference.noise import (
 )
 from tamis.reference.options import Limits
 from tamis.reference.quadratic import top_form
+from tamis.reference.que import que_scores
 from tamis.reference.rounds import FilterRun
 from tamis.reference.spectral import (
     EigenResult,
@@ -76,6 +77,7 @@ __all__ = [
     "power_iteration",
     "projection_scores",
     "quantile",
+    "que_scores",
     "rayleigh_ritz",
     "robust_scale",
     "row_blocks",
