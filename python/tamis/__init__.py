@@ -35,7 +35,13 @@ from tamis.ops import (
 
 if TYPE_CHECKING:
     from tamis import analysis, compat, estimators, location, plotting, smoothing
-    from tamis.estimators import RobustMean, SpectralOutlierDetector
+    from tamis.estimators import (
+        QUEOutlierDetector,
+        RobustCovariance,
+        RobustMean,
+        RobustPCA,
+        SpectralOutlierDetector,
+    )
     from tamis.location import (
         coordinate_median,
         geometric_median,
@@ -45,16 +51,21 @@ if TYPE_CHECKING:
         ransac_mean,
         trimmed_mean,
     )
+    from tamis.que import que_scores
 
 _SUBMODULES = ("analysis", "compat", "estimators", "location", "plotting", "smoothing")
 _LATER = {  # name -> the module that has it
+    "QUEOutlierDetector": "estimators",
+    "RobustCovariance": "estimators",
     "RobustMean": "estimators",
+    "RobustPCA": "estimators",
     "SpectralOutlierDetector": "estimators",
     "coordinate_median": "location",
     "geometric_median": "location",
     "lrv_mean": "location",
     "median_of_means": "location",
     "naive_prune": "location",
+    "que_scores": "que",
     "ransac_mean": "location",
     "trimmed_mean": "location",
 }
@@ -64,7 +75,10 @@ __all__ = [
     "EigenResult",
     "FilterResult",
     "NaNRowError",
+    "QUEOutlierDetector",
+    "RobustCovariance",
     "RobustMean",
+    "RobustPCA",
     "SpectralOutlierDetector",
     "__version__",
     "analysis",
@@ -87,6 +101,7 @@ __all__ = [
     "plotting",
     "power_iteration",
     "projection_scores",
+    "que_scores",
     "ransac_mean",
     "smoothing",
     "trimmed_mean",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["BaseEstimator", "NotFittedError", "OutlierMixin"]
+__all__ = ["BaseEstimator", "NotFittedError", "OutlierMixin", "TransformerMixin"]
 
 
 class _Parameters:
@@ -46,6 +46,15 @@ class _Outliers:
     """Marks an outlier detector for scikit-learn; nothing to mark without it."""
 
 
+class _Transforms:
+    """`fit_transform`, as scikit-learn has it."""
+
+    def fit_transform(self, X: Any, y: Any = None) -> Any:
+        """``fit(X).transform(X)``."""
+        estimator: Any = self
+        return estimator.fit(X).transform(X)
+
+
 class _NotFittedError(ValueError, AttributeError):
     """An estimator was asked for results before it was fitted."""
 
@@ -53,10 +62,12 @@ class _NotFittedError(ValueError, AttributeError):
 if TYPE_CHECKING:
     BaseEstimator = _Parameters
     OutlierMixin = _Outliers
+    TransformerMixin = _Transforms
     NotFittedError = _NotFittedError
 else:
     try:
-        from sklearn.base import BaseEstimator, OutlierMixin
+        from sklearn.base import BaseEstimator, OutlierMixin, TransformerMixin
         from sklearn.exceptions import NotFittedError
     except ImportError:
         BaseEstimator, OutlierMixin, NotFittedError = _Parameters, _Outliers, _NotFittedError
+        TransformerMixin = _Transforms

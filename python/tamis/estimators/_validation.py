@@ -12,7 +12,15 @@ import numpy as np
 from tamis import _arrays, _rows, ops
 from tamis.estimators._base import NotFittedError
 
-__all__ = ["check_fitted", "checked_rows", "filter_options", "filter_rows", "stream_options"]
+__all__ = [
+    "check_fitted",
+    "checked_rows",
+    "filter_options",
+    "filter_rows",
+    "seed_of",
+    "stream_options",
+    "thread_number",
+]
 
 _SHOWN = 5  # names of columns in one message
 
@@ -98,8 +106,8 @@ def filter_options(estimator: Any) -> dict[str, Any]:
         "readmit": estimator.readmit,
         "max_rounds": estimator.max_rounds,
         "max_removed": estimator.max_removed,
-        "seed": _seed(estimator.random_state),
-        "num_threads": _threads(estimator.n_jobs),
+        "seed": seed_of(estimator.random_state),
+        "num_threads": thread_number(estimator.n_jobs),
     }
 
 
@@ -122,7 +130,7 @@ def filter_rows(rows: Any, options: dict[str, Any]) -> Any:
         ) from error
 
 
-def _seed(random_state: Any) -> int:
+def seed_of(random_state: Any) -> int:
     """A 64-bit seed. None is 0: an estimate that changes from run to run helps nobody."""
     if random_state is None:
         return 0
@@ -133,7 +141,7 @@ def _seed(random_state: Any) -> int:
     return _arrays.check_int(random_state, "random_state", 0, 2**64)
 
 
-def _threads(n_jobs: Any) -> int | None:
+def thread_number(n_jobs: Any) -> int | None:
     """Threads for ``n_jobs``: None is the default of tamis, -1 all of them, -2 all but one."""
     if n_jobs is None:
         return None

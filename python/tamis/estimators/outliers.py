@@ -13,7 +13,7 @@ from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, OutlierMixin
 from tamis.estimators._validation import check_fitted, checked_rows, filter_options, filter_rows
 
-__all__ = ["SpectralOutlierDetector"]
+__all__ = ["SpectralOutlierDetector", "labels_of", "offset_for"]
 
 
 class SpectralOutlierDetector(OutlierMixin, BaseEstimator):
@@ -158,7 +158,7 @@ class SpectralOutlierDetector(OutlierMixin, BaseEstimator):
         self.training_scores_ = -found.scores
         if flagged is None:
             flagged = n - int(found.support.sum())
-        self.offset_ = _offset(_as_float64(self.training_scores_), flagged, rows)
+        self.offset_ = offset_for(_as_float64(self.training_scores_), flagged, rows)
         return self
 
     def score_samples(self, X: Any) -> Any:
@@ -209,14 +209,15 @@ class SpectralOutlierDetector(OutlierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Any:
         """-1 for outliers and 1 for the rest, int64 of shape (m,); see `score_samples`."""
-        return _labels(self.decision_function(X))
+        return labels_of(self.decision_function(X))
 
     def fit_predict(self, X: Any, y: Any = None) -> Any:
         """``fit(X).predict(X)``, without reading the rows again."""
-        return _labels(self.fit(X).training_scores_ - self.offset_)
+        return labels_of(self.fit(X).training_scores_ - self.offset_)
 
 
-def _labels(decision: Any) -> Any:
+def labels_of(decision: Any) -> Any:
+    """-1 where the decision is negative, else 1, in its library."""
     if _arrays.is_torch(decision):
         torch = sys.modules["torch"]
         return torch.where(decision >= 0, 1, -1)
@@ -251,7 +252,7 @@ def _torch_scores(detector: SpectralOutlierDetector, rows: Any) -> Any:
     return scores.to(rows.dtype)
 
 
-def _offset(scores: NDArray[np.float64], flagged: int, like: Any) -> float:
+def offset_for(scores: NDArray[np.float64], flagged: int, like: Any) -> float:
     """A threshold with at most ``flagged`` scores below it, not to be crossed by rounding."""
     ordered = np.sort(scores)
     first_normal = float(ordered[flagged])

@@ -31,6 +31,8 @@ from tamis.reference.noise import (
     vote_counts,
 )
 from tamis.reference.options import Limits
+from tamis.reference.quadratic import top_form
+from tamis.reference.que import que_scores
 from tamis.reference.rounds import FilterRun
 from tamis.reference.spectral import (
     EigenResult,
@@ -75,6 +77,7 @@ __all__ = [
     "power_iteration",
     "projection_scores",
     "quantile",
+    "que_scores",
     "rayleigh_ritz",
     "robust_scale",
     "row_blocks",
@@ -84,6 +87,7 @@ __all__ = [
     "standard_normals",
     "subsample_start",
     "tail_cut",
+    "top_form",
     "truncated_variance",
     "uniform_hash",
     "variance_cut",

@@ -1,0 +1,230 @@
+"""The loop behind `RobustCovariance`: which rows a clean Gaussian, or a clean bulk, would not have.
+
+Rule "gaussian": the degree-2 filter of [DKKLMS17] (`_quadratic` has the sources). Departures, all
+of which lower the error: the law of a quadratic form is known and is used (no tail constant is
+searched for); a direction is looked at only where its variance is above what clean Gaussian rows
+of that number have; rows are judged anew at the end, so that good ones come back.
+Rule "bounded": the first-order filter for bounded covariances, for rows that are not Gaussian; a
+compact cluster among what it left out takes its stragglers along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis import ops
+from tamis.estimators._quadratic import (
+    gaussianised,
+    quadratic_forms,
+    rejected,
+    top_forms,
+)
+
+__all__ = ["Moments", "filter_covariance", "moments"]
+
+Array = NDArray[Any]
+LEVEL = 0.02  # share of good rows among those left out that is put up with
+SLACK = 1.15  # products of normals have heavier tails than the edge below assumes
+NUM_FORMS = 3
+ROWS_A_DIRECTION = 5  # fewer rows than this for each direction: whitened rows are all alike
+READMISSIONS = 15
+SEPARATION = 4.0  # pooled standard deviations between a removed cluster and the survivors
+_BLOCK = 8192
+
+
+@dataclass
+class Moments:
+    """Mean, covariance, and the maps to and from whitened coordinates."""
+
+    mean: Array
+    covariance: Array
+    whiten: Array  # (d, r): rows @ whiten have the identity as covariance
+    rank: int  # of the covariance; r may be less
+
+
+@dataclass
+class Found:
+    """What the filter found."""
+
+    moments: Moments
+    kept: NDArray[np.bool_]
+    rounds: int
+    values: list[float] = field(default_factory=list)
+    stop_reason: str = "explained"
+    radius_cut: bool = False
+
+
+def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
+    """Weighted moments of the kept rows in float64, in blocks."""
+    d = X.shape[1]
+    count = int(kept.sum())
+    mean = np.zeros(d)
+    C = np.zeros((d, d))
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not centred:
+            mean = np.asarray(np.mean(X, axis=0, dtype=np.float64, where=kept[:, None]))
+        for start in range(0, X.shape[0], _BLOCK):
+            part = X[start : start + _BLOCK][kept[start : start + _BLOCK]] - mean
+            C += part.T @ part
+    C /= max(count, 1)
+    if not np.isfinite(C).all():
+        raise ValueError("X: expected values whose squares are finite, got larger ones")
+    sd = np.sqrt(np.diag(C))
+    floor = 64 * np.finfo(X.dtype).eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+    flat = sd <= floor  # constant up to rounding
+    inverse = np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, sd))
+    w, U = np.linalg.eigh(C * np.outer(inverse, inverse))
+    good = w > max(w[-1], 0.0) * max(count, d) * 4 * np.finfo(X.dtype).eps
+    rank = int(good.sum())
+    if tall:
+        good &= np.arange(d) >= d - max(count // ROWS_A_DIRECTION, 1)
+    whiten = inverse[:, None] * U[:, good] / np.sqrt(w[good])
+    return Moments(mean, C, whiten, rank)
+
+
+def _whitened(X: Array, found: Moments) -> Array:
+    Z = np.empty((X.shape[0], found.whiten.shape[1]), X.dtype)
+    for start in range(0, X.shape[0], _BLOCK):
+        Z[start : start + _BLOCK] = (X[start : start + _BLOCK] - found.mean) @ found.whiten
+    return Z
+
+
+def filter_covariance(
+    X: Array,
+    limit: int,
+    *,
+    centred: bool,
+    rule: str,
+    options: dict[str, Any],
+    max_rounds: int,
+    seed: int,
+) -> Found:
+    """Which rows to keep; at most ``limit`` of them go in the end."""
+    n = X.shape[0]
+    kept = np.ones(n, dtype=bool)
+    if limit < 1 or n < 4:
+        return Found(moments(X, kept, centred), kept, 0, stop_reason="no_contamination")
+    if rule == "bounded":
+        found = _bounded(X, options)
+        found.moments = moments(X, found.kept, centred)
+        return found
+    found = _gaussian(X, kept, centred, max_rounds, seed)
+    found.stop_reason = _limited(X, found, limit, centred) or found.stop_reason
+    return found
+
+
+def _radius(d: int) -> Array:
+    return np.asarray(np.eye(d) / np.sqrt(d))
+
+
+def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, seed: int) -> Found:
+    n = X.shape[0]
+    directions: list[Array] = []
+    values: list[float] = []
+    reason = "max_rounds"
+    for _ in range(rounds):
+        now = moments(X, kept, centred)
+        d = now.whiten.shape[1]
+        if d == 0:
+            reason = "zero_variance"
+            break
+        Z = _whitened(X, now)
+        m = int(kept.sum())
+        variances, forms = top_forms(Z if m == n else Z[kept], NUM_FORMS, seed)
+        edge = 2.0 * SLACK * (1.0 + np.sqrt(d * (d + 1) / 2 / m)) ** 2
+        values.append(float(variances[0]) if variances.size else 2.0)
+        forms = [V for value, V in zip(variances, forms, strict=True) if value > edge]
+        best, form = np.zeros(n, dtype=bool), None
+        for V in [_radius(d), *forms]:
+            out = np.zeros(n, dtype=bool)
+            scores = gaussianised(quadratic_forms(Z, V), V, kept)
+            out[kept] = rejected(scores[kept], LEVEL, n)
+            if out.sum() > best.sum():
+                best, form = out, V
+        if form is None:
+            reason = "explained"
+            break
+        if m - int(best.sum()) < (n + 1) // 2:
+            reason = "removal_limit"
+            break
+        kept = kept & ~best
+        directions.append(now.whiten @ form @ now.whiten.T)
+    found = Found(moments(X, kept, centred), kept, len(values), values, reason)
+    if directions:
+        _readmit(X, found, directions, centred)
+    return found
+
+
+def _readmit(X: Array, found: Found, directions: list[Array], centred: bool) -> None:
+    """Judge every row along every direction that was used, until the set is stable."""
+    n = X.shape[0]
+    for _ in range(READMISSIONS):
+        now = found.moments
+        d = now.whiten.shape[1]
+        if d == 0:
+            return
+        Z = _whitened(X, now)
+        back = np.linalg.pinv(now.whiten)
+        out = np.zeros(n, dtype=bool)
+        for number, M in enumerate([None, *directions]):
+            V = _radius(d) if M is None else back @ M @ back.T
+            norm = np.linalg.norm(V)
+            if norm > 0.0:
+                scores = gaussianised(quadratic_forms(Z, V / norm), V / norm, found.kept)
+                hit = rejected(scores, LEVEL, n)
+                found.radius_cut |= number == 0 and bool(hit.any())
+                out |= hit
+        if n - int(out.sum()) < (n + 1) // 2 or bool((out == ~found.kept).all()):
+            return
+        found.kept = ~out
+        found.moments = moments(X, found.kept, centred)
+
+
+def _limited(X: Array, found: Found, limit: int, centred: bool) -> str | None:
+    """Let the nearest of the rows back in where more than ``limit`` were left out."""
+    gone = np.flatnonzero(~found.kept)
+    if gone.size <= limit:
+        return None
+    Z = _whitened(X, found.moments)
+    distance = np.abs(np.square(Z[gone], dtype=np.float64).sum(axis=1) - Z.shape[1])
+    found.kept[gone[np.argsort(distance, kind="stable")[: gone.size - limit]]] = True
+    found.moments = moments(X, found.kept, centred)
+    return "removal_limit"
+
+
+def _bounded(X: Array, options: dict[str, Any]) -> Found:
+    """The first-order filter; then rows on the far side of a removed cluster go, too."""
+    result = ops.iterative_filter(X, **options)
+    kept = np.asarray(result.weights, dtype=float) > 0.5
+    for _ in range(READMISSIONS):
+        moved = _reassigned(X, kept)
+        if moved is None or bool((moved == kept).all()):
+            break
+        kept = moved
+    values = [float(v) for v in np.asarray(result.eigenvalues)]
+    return Found(moments(X, kept, False), kept, int(result.rounds), values, result.stop_reason)
+
+
+def _reassigned(X: Array, kept: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    """Rows by the nearer of two centres along Fisher's direction (Fisher 1936).
+
+    None where what was left out is no compact cluster: fewer rows than columns, or means fewer
+    than `SEPARATION` pooled standard deviations apart.
+    """
+    n, d = X.shape
+    gone = int((~kept).sum())
+    if gone <= d or n - gone <= d:
+        return None
+    good, bad = moments(X, kept, False), moments(X, ~kept, False)
+    pooled = ((n - gone) * good.covariance + gone * bad.covariance) / n
+    apart = bad.mean - good.mean
+    direction = np.linalg.pinv(pooled, hermitian=True) @ apart
+    distance2 = float(apart @ direction)
+    if distance2 < SEPARATION**2:
+        return None
+    side = X @ direction < float((good.mean + bad.mean) @ direction) / 2
+    return side if int(side.sum()) >= (n + 1) // 2 else None

@@ -1,0 +1,196 @@
+"""`QUEOutlierDetector`: quantum entropy scores of robustly whitened rows."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis import _arrays, _rows
+from tamis.estimators._base import BaseEstimator, OutlierMixin
+from tamis.estimators._covariance_filter import moments
+from tamis.estimators._validation import check_fitted, checked_rows, seed_of
+from tamis.estimators.covariance import RobustCovariance
+from tamis.estimators.outliers import labels_of, offset_for
+from tamis.que import exact_root, scores_of
+
+__all__ = ["QUEOutlierDetector"]
+
+
+class QUEOutlierDetector(OutlierMixin, BaseEstimator):
+    """Outliers by quantum entropy scores, after a whitening that outliers do not reach.
+
+    Parameters
+    ----------
+    contamination : float in (0, 0.5) or "auto"
+        Share of the rows of `fit` to call outliers: sets ``offset_``. "auto": as many as the
+        covariance filter (of `tamis.RobustCovariance`, ``contamination="auto"``) leaves out.
+    alpha : float >= 0
+        See `tamis.que_scores`.
+    whiten : {"robust", "none"} or array of shape (m, n_features_in_)
+        "robust": by the rows that `tamis.RobustCovariance` keeps. An array: by the covariance of
+        these reference rows, known to be good.
+    rounds : int >= 1
+        Rounds of scores; between them the rows of ``contamination / rounds`` largest scores go and
+        the centre is found anew. The scores of the last round count.
+    random_state : int, numpy RandomState or Generator, optional
+    n_jobs : int, optional
+        CPU threads of native code.
+
+    Attributes
+    ----------
+    offset_ : float
+        ``decision_function = score_samples - offset_``; see `tamis.SpectralOutlierDetector`.
+    training_scores_ : array of shape (n,)
+        `score_samples` of the rows of `fit`.
+    location_ : array of shape (n_features_in_,)
+    root_ : float64 array of shape (n_features_in_, m)
+        A row's score is ``-|| root_' (x - location_) ||^2``.
+    n_features_in_ : int
+    feature_names_in_ : object array, where the rows had names of columns
+
+    Examples
+    --------
+    >>> import numpy as np, tamis
+    >>> X = np.random.default_rng(0).standard_normal((1000, 20))
+    >>> X[:50] += 3
+    >>> labels = tamis.QUEOutlierDetector(0.05).fit_predict(X)
+    >>> int((labels[:50] == -1).sum())
+    50
+    """
+
+    def __init__(
+        self,
+        contamination: float | Literal["auto"] = 0.1,
+        alpha: float = 4.0,
+        *,
+        whiten: Any = "robust",
+        rounds: int = 1,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.contamination = contamination
+        self.alpha = alpha
+        self.whiten = whiten
+        self.rounds = rounds
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: Any = None) -> QUEOutlierDetector:
+        """Find the whitening, the scores and the threshold; ``X`` (n, d), ``y`` ignored.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Not a table of finite numbers (the first bad row is named), or a parameter out of
+            range.
+        """
+        rows = checked_rows(self, X, reset=True)
+        array = _rows.as_numpy(rows)
+        _rows.check_finite(array)
+        share, alpha, rounds = self._parameters()
+        n = array.shape[0]
+        W, found = self._whitening(array)
+        flagged = int(share * n + 1e-9)
+        if self.contamination == "auto":
+            flagged = n - int(found.sum())
+        kept = np.ones(n, dtype=bool)
+        for number in range(rounds):
+            base = moments(array, kept, False).mean
+            Z = (array - base) @ W
+            chosen = Z[kept]
+            middle = chosen.mean(axis=0)
+            root = exact_root(chosen, middle, alpha) if Z.shape[1] else np.zeros((0, 1))
+            scores = scores_of(Z, middle, root) if Z.shape[1] else np.zeros(n)
+            if number + 1 < rounds:
+                gone = (flagged * (number + 1)) // rounds
+                kept = np.ones(n, dtype=bool)
+                kept[np.argsort(-scores, kind="stable")[:gone]] = False
+        self.root_ = W @ root
+        self._center = base
+        self.location_ = _rows.in_library_of(base, rows)
+        scores = scores_64(array, base, self.root_)
+        self.training_scores_ = _rows.in_library_of(-scores, rows)
+        self.offset_ = offset_for(-scores, flagged, rows)
+        return self
+
+    def _parameters(self) -> tuple[float, float, int]:
+        share = 0.0
+        if isinstance(self.contamination, str):
+            if self.contamination != "auto":
+                raise ValueError(
+                    f"contamination: expected a number or 'auto', got {self.contamination!r}"
+                )
+        else:
+            share = _rows.check_contamination(self.contamination)
+            if share == 0.0:
+                raise ValueError("contamination: expected a number in (0, 0.5) or 'auto', got 0")
+        alpha = _arrays.check_real(self.alpha, "alpha")
+        if not (np.isfinite(alpha) and alpha >= 0.0):
+            raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
+        return share, alpha, _arrays.check_int(self.rounds, "rounds", 1)
+
+    def _whitening(self, array: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(d, r), and the rows that were used for it."""
+        n, d = array.shape
+        everything = np.ones(n, dtype=bool)
+        if not isinstance(self.whiten, str):
+            given = _rows.as_numpy(_rows.as_rows(self.whiten, "whiten"), "whiten")
+            _rows.check_finite(given, "whiten")
+            if given.shape[1] != d:
+                raise ValueError(f"whiten: expected {d} columns, got {given.shape[1]}")
+            return moments(given, np.ones(len(given), dtype=bool), False).whiten, everything
+        if self.whiten not in ("robust", "none"):
+            raise ValueError(f"whiten: expected 'robust', 'none' or an array, got {self.whiten!r}")
+        if self.whiten == "none" and self.contamination != "auto":
+            return np.eye(d), everything
+        found = RobustCovariance(
+            "auto", random_state=seed_of(self.random_state), n_jobs=self.n_jobs
+        ).fit(array)
+        kept = np.asarray(found.support_)
+        return (np.eye(d) if self.whiten == "none" else moments(array, kept, False).whiten), kept
+
+    def score_samples(self, X: Any) -> Any:
+        """Minus the QUE score of rows, (m,): higher for more normal ones."""
+        check_fitted(self, "offset_")
+        rows = checked_rows(self, X, reset=False)
+        array = _rows.as_numpy(rows)
+        scores = scores_64(array, self._center, self.root_)
+        if not np.isfinite(scores).all():
+            _rows.check_finite(array)
+        limit = float(np.finfo(array.dtype).max)
+        scores = np.minimum(np.nan_to_num(scores, nan=limit, posinf=limit), limit)
+        return _rows.in_library_of(-scores, rows)
+
+    def decision_function(self, X: Any) -> Any:
+        """``score_samples(X) - offset_``: negative for outliers."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> Any:
+        """-1 for outliers and 1 for the rest."""
+        return labels_of(self.decision_function(X))
+
+    def fit_predict(self, X: Any, y: Any = None) -> Any:
+        """``fit(X).predict(X)``, without reading the rows again."""
+        return labels_of(self.fit(X).training_scores_ - self.offset_)
+
+    def explain(self, x: Any) -> NDArray[np.float64]:
+        """How much each feature adds to the score of one row, (n_features_in_,); sums to it."""
+        check_fitted(self, "offset_")
+        row = checked_rows(self, np.reshape(np.asarray(x, dtype=np.float64), (1, -1)), reset=False)
+        _rows.check_finite(row)
+        gap = row[0] - self._center
+        return np.asarray(gap * (self.root_ @ (gap @ self.root_)))
+
+
+def scores_64(
+    array: NDArray[Any], center: NDArray[np.float64], root: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """`tamis.que.scores_of` in float64, with overflow to infinity."""
+    out = np.empty(array.shape[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in _rows.blocks(array):
+            y = (array[part] - center) @ root
+            out[part] = np.einsum("ij,ij->i", y, y)
+    return out

@@ -1,0 +1,17 @@
+"""Twin of the QUE scores: the matrix exponential as in the paper (Dong, Hopkins and Li 2019)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import expm
+
+__all__ = ["que_scores"]
+
+
+def que_scores(X: NDArray[np.float64], alpha: float = 4.0) -> NDArray[np.float64]:
+    """``(x_i - mu)' U (x_i - mu)``, ``U = exp(alpha S / lambda_1) / trace``."""
+    gap = X - X.mean(axis=0)
+    S = gap.T @ gap / len(X)
+    U = expm(alpha * S / np.linalg.eigvalsh(S)[-1])
+    return np.asarray(np.einsum("ij,jk,ik->i", gap, U / np.trace(U), gap))

@@ -1,0 +1,154 @@
+"""`tamis.que_scores` and `tamis.QUEOutlierDetector`."""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+import tamis
+from tamis import QUEOutlierDetector, que_scores, reference
+
+
+def spiked(k: int = 4, d: int = 128, seed: int = 0, ambient: float = 1.0) -> Any:
+    """The published mixture: k directions of two-sided outliers, labelled 1, a fifth of all."""
+    rng = np.random.default_rng(seed)
+    groups = []
+    for i in range(k):
+        group = ambient * rng.standard_normal((int(520 * 1.1**i), d))
+        group[:, i * ((d - 1) // k)] += np.sqrt(k / 0.2)
+        group[len(group) // 2 :] *= -1.0
+        groups.append(group)
+    bad = np.vstack(groups)
+    X = np.vstack([bad, rng.standard_normal((4 * len(bad), d))])
+    return X, (np.arange(len(X)) < len(bad)).astype(int)
+
+
+def ranks(a: Any) -> Any:
+    return np.argsort(np.argsort(a))
+
+
+@pytest.mark.parametrize("alpha", [0.0, 4.0, 60.0])
+def test_exact_scores_are_those_of_the_twin(alpha: float) -> None:
+    X, _ = spiked(2, 31)
+    np.testing.assert_allclose(que_scores(X, alpha), reference.que_scores(X, alpha), rtol=1e-9)
+    single = que_scores(X.astype(np.float32), alpha)
+    assert single.dtype == np.float32
+    np.testing.assert_allclose(single, reference.que_scores(X, alpha), rtol=2e-3, atol=1e-5)
+
+
+def test_limits_in_alpha() -> None:
+    X, _ = spiked(3, 33)
+    gap = X - X.mean(axis=0)
+    assert (ranks(que_scores(X, 0.0)) == ranks(np.square(gap).sum(axis=1))).mean() > 0.999
+    top = np.linalg.eigh(gap.T @ gap)[1][:, -1]
+    naive = np.square(gap @ top)
+    assert np.corrcoef(ranks(que_scores(X, 5000.0)), ranks(naive))[0, 1] > 0.999
+    assert np.isfinite(que_scores(X, 1e9)).all()
+
+
+def test_sketch_gets_better_with_its_rows() -> None:
+    """Error of ||G' u||^2 / k is sqrt(2 / k) at most; means are well inside twice that."""
+    X, _ = spiked(4, 64)
+    exact = que_scores(X)
+    errors = []
+    for count in (8, 64, 256):
+        s = que_scores(X, method="sketch", n_rows=count)
+        errors.append(float(np.mean(np.abs(s / exact - 1))))
+        assert errors[-1] < 2 * np.sqrt(2 / count)
+    assert errors[0] > errors[1] > errors[2]
+    close = np.corrcoef(ranks(exact), ranks(que_scores(X, method="sketch")))[0, 1]
+    assert close > 0.97
+
+
+def test_synthetic_targets() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    X, y = spiked(4)
+    auc = metrics.roc_auc_score(y, que_scores(X))
+    gap = X - X.mean(axis=0)
+    naive = np.square(gap @ np.linalg.eigh(gap.T @ gap)[1][:, -1])
+    assert auc >= 0.97
+    assert auc > metrics.roc_auc_score(y, naive) + 0.25
+    assert auc > metrics.roc_auc_score(y, np.square(gap).sum(axis=1))
+
+
+@pytest.mark.parametrize("method", ["exact", "sketch"])
+def test_bad_arguments(method: Any) -> None:
+    X = np.random.default_rng(0).standard_normal((40, 3))
+    for bad, match in (
+        ({"alpha": -1.0}, "alpha: expected a finite number"),
+        ({"alpha": np.inf}, "alpha: expected"),
+        ({"n_rows": 0}, "n_rows: expected"),
+        ({"seed": -1}, "seed: expected"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            que_scores(X, method=method, **bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="method: expected one of exact, sketch"):
+        que_scores(X, method="fast")  # type: ignore[arg-type]
+    bad_row = X.copy()
+    bad_row[7, 1] = np.inf
+    with pytest.raises(ValueError, match="got inf in row 7, column 1"):
+        que_scores(bad_row, method=method)
+    assert (que_scores(np.ones((5, 4)), method=method) == 0).all()
+
+
+def test_detector() -> None:
+    X, y = spiked(2, 40)
+    X = X * 10.0 ** np.linspace(-3, 3, 40)
+    given = QUEOutlierDetector(0.2, whiten=X[y == 0]).fit(X)
+    assert ((given.predict(X) == -1) == (y == 1)).mean() > 0.9
+    assert (given.predict(X) == -1).sum() == int(0.2 * len(X))
+    cluster = np.random.default_rng(0).standard_normal((1000, 20)) * 10.0 ** np.linspace(-3, 3, 20)
+    cluster[:50] += 4.0 * cluster.std(axis=0)
+    robust = QUEOutlierDetector(0.05).fit_predict(cluster)
+    assert (np.flatnonzero(robust == -1) < 50).all()
+    found = QUEOutlierDetector(0.2, rounds=3).fit(X)
+    decision = found.decision_function(X)
+    np.testing.assert_allclose(found.score_samples(X), found.training_scores_, rtol=1e-9)
+    np.testing.assert_array_equal(found.fit_predict(X), np.where(decision >= 0, 1, -1))
+    assert found.explain(X[0]).sum() == pytest.approx(-found.score_samples(X[:1])[0])
+    again = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(again.decision_function(X), decision)
+    plain = QUEOutlierDetector(0.2, whiten="none").fit(X)
+    np.testing.assert_array_equal(ranks(-plain.training_scores_), ranks(que_scores(X)))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "match"),
+    [
+        ({"contamination": 0.0}, "contamination: expected a number in"),
+        ({"contamination": "all"}, "contamination: expected a number or 'auto'"),
+        ({"contamination": 0.5}, "contamination: expected"),
+        ({"alpha": -1.0}, "alpha: expected"),
+        ({"rounds": 0}, "rounds: expected"),
+        ({"whiten": "pca"}, "whiten: expected 'robust', 'none' or an array"),
+        ({"whiten": np.ones((4, 2))}, "whiten: expected 3 columns, got 2"),
+    ],
+)
+def test_parameters_out_of_range(parameters: Any, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        QUEOutlierDetector(**parameters).fit(np.random.default_rng(0).standard_normal((30, 3)))
+
+
+def test_torch_rows() -> None:
+    torch = pytest.importorskip("torch")
+    X, _ = spiked(1, 8)
+    assert isinstance(que_scores(torch.from_numpy(X)), torch.Tensor)
+    found = QUEOutlierDetector(0.2).fit(torch.from_numpy(X))
+    expected = QUEOutlierDetector(0.2).fit(X)
+    np.testing.assert_array_equal(found.predict(torch.from_numpy(X)).numpy(), expected.predict(X))
+    assert tamis.que_scores is que_scores
+
+
+checks = pytest.importorskip("sklearn.utils.estimator_checks")
+
+
+@checks.parametrize_with_checks([QUEOutlierDetector()])
+def test_scikit_learn_checks(estimator: Any, check: Any) -> None:
+    """Oracle: scikit-learn's own checks; none is expected to fail."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        check(estimator)
