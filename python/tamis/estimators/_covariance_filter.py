@@ -4,6 +4,7 @@ Rule "gaussian": the degree-2 filter of [DKKLMS17] (`_quadratic` has the sources
 of which lower the error: the law of a quadratic form is known and is used (no tail constant is
 searched for); a direction is looked at only where its variance is above what clean Gaussian rows
 of that number have; rows are judged anew at the end, so that good ones come back.
+Tables of fewer than 50 rows a column are too small for that: `_concentration`.
 Rule "bounded": the first-order filter for bounded covariances, for rows that are not Gaussian; a
 compact cluster among what it left out takes its stragglers along.
 """
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis import ops
+from tamis.estimators._concentration import concentrated, is_small
 from tamis.estimators._quadratic import (
     gaussianised,
     quadratic_forms,
@@ -112,7 +114,11 @@ def filter_covariance(
         found = _bounded(X, options)
         found.moments = moments(X, found.kept, centred)
         return found
-    found = _gaussian(X, kept, centred, max_rounds, seed)
+    if is_small(*X.shape):
+        kept = concentrated(X, LEVEL, centred)
+        found = Found(moments(X, kept, centred), kept, 1, radius_cut=not kept.all())
+    else:
+        found = _gaussian(X, kept, centred, max_rounds, seed)
     found.stop_reason = _limited(X, found, limit, centred) or found.stop_reason
     return found
 
