@@ -27,10 +27,12 @@ class RobustCovariance(BaseEstimator):
         An upper bound for the share of bad rows: at most ``min(2.5 contamination, .5)`` of the
         rows go. "auto": up to half. 0 gives the plain covariance.
     assume_centered : bool
-        The mean is known to be 0.
+        The mean is known to be 0. Rule "bounded" finds a centre of its own to judge rows by, and
+        only the estimates from the rows kept are about 0.
     rule : {"gaussian", "bounded"}
         "gaussian": good rows are Gaussian, of any covariance; bad rows are found along quadratic
-        forms (the degree-2 filter), even where they lie closer to the centre than good ones.
+        forms (the degree-2 filter), even where they lie closer to the centre than good ones; in
+        tables of fewer than 50 rows a column, by the half of smallest determinant.
         "bounded": good rows may be anything of bounded covariance, such as several populations;
         only rows that pull the covariance are found.
     max_rounds : int >= 1

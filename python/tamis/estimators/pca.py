@@ -25,6 +25,7 @@ class RobustPCA(TransformerMixin, BaseEstimator):
     contamination : float in [0, 0.5) or "auto"
         As in `tamis.RobustCovariance`.
     assume_centered : bool
+        As in `tamis.RobustCovariance`.
     rule : {"bounded", "gaussian"}
         "bounded", the default here, for clusters and populations; see `tamis.RobustCovariance`.
     max_rounds, random_state, n_jobs

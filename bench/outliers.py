@@ -1,0 +1,152 @@
+"""Outlier detectors on real tables with known outliers: one default setting for every table.
+
+    python bench/outliers.py [--quick] [--largest 80e6] [--again]
+
+Needs the data folder (TAMIS_DATA_DIR). Every detector is fitted on all rows of a table and ranks
+them; labels are used for the AUC and the average precision only. Tables where n d^2 is more than
+``--largest`` are left out, by name. Rows go to results/outliers.csv at once, and a started run goes
+on from there. MinCovDet is scikit-learn's; k neighbours is the mean distance to 10 of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import _timing
+import tamis
+from _results import Progress, ResultFile
+
+ROOT = Path(__file__).resolve().parent.parent
+FIELDS = ("table", "rows", "columns", "detector", "auc", "average_precision")
+QUICK = ("14_glass", "15_Hepatitis", "42_WBC")
+
+Scores = Callable[[Any], Any]  # higher: more of an outlier
+
+
+def neighbours(X: Any) -> Any:
+    from sklearn.neighbors import NearestNeighbors
+
+    return NearestNeighbors(n_neighbors=10).fit(X).kneighbors()[0].mean(axis=1)
+
+
+def local_outlier_factor(X: Any) -> Any:
+    from sklearn.neighbors import LocalOutlierFactor
+
+    return -LocalOutlierFactor().fit(X).negative_outlier_factor_
+
+
+def isolation_forest(X: Any) -> Any:
+    from sklearn.ensemble import IsolationForest
+
+    return -IsolationForest(random_state=0).fit(X).score_samples(X)
+
+
+def min_cov_det(X: Any) -> Any:
+    from sklearn.covariance import MinCovDet
+
+    return MinCovDet(random_state=0).fit(X).dist_
+
+
+def ecod(X: Any) -> Any:
+    from pyod.models.ecod import ECOD
+
+    return ECOD().fit(X).decision_scores_
+
+
+DETECTORS: dict[str, Scores] = {
+    "tamis RobustCovariance, auto": lambda X: tamis.RobustCovariance("auto").fit(X).dist_,
+    "tamis QUEOutlierDetector": lambda X: -tamis.QUEOutlierDetector(0.1).fit(X).score_samples(X),
+    "tamis SpectralOutlierDetector, auto": lambda X: (
+        -tamis.SpectralOutlierDetector("auto").fit(X).training_scores_
+    ),
+    "isolation forest": isolation_forest,
+    "MinCovDet": min_cov_det,
+    "local outlier factor": local_outlier_factor,
+    "10 neighbours": neighbours,
+    "ECOD": ecod,
+    "l2": lambda X: np.square(X - X.mean(axis=0)).sum(axis=1),
+}
+
+
+def tables(folder: Path, largest: float, quick: bool) -> list[tuple[str, Path]]:
+    """(name, path) of the tables to run; what is left out is said."""
+    chosen = []
+    for path in sorted((folder / "adbench").glob("*.npz")) + sorted(
+        (folder / "embeddings").glob("*.npz")
+    ):
+        n, d = read(path)[0].shape
+        if n * d * d > largest:
+            print(f"left out, {n} x {d}: {path.stem}", file=sys.stderr)
+        elif not quick or path.stem in QUICK:
+            chosen.append((path.stem, path))
+    return chosen
+
+
+def read(path: Path) -> tuple[Any, Any]:
+    with np.load(path, allow_pickle=False) as file:
+        return file["X"].astype(np.float64), file["y"].astype(int).ravel()
+
+
+def measure(results: ResultFile, chosen: list[tuple[str, Path]]) -> None:
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    left = [
+        (name, path, title) for name, path in chosen for title in DETECTORS
+        if not results.select(table=name, detector=title)
+    ]  # fmt: skip
+    progress = Progress([1.0] * len(left))
+    for name, path, title in left:
+        X, y = read(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peers warn of singular and rank-deficient tables
+            scores = np.nan_to_num(np.asarray(DETECTORS[title](X), float))
+        auc = float(roc_auc_score(y, scores))
+        precision = float(average_precision_score(y, scores))
+        results.add(name, *X.shape, title, auc, precision)
+        progress.step(1.0, f"{name}, {title}: AUC {auc:.3f}")
+
+
+def show(results: ResultFile, chosen: list[tuple[str, Path]]) -> str:
+    names = [name for name, _ in chosen]
+    lines = []
+    for title in DETECTORS:
+        rows = [r for r in results.select(detector=title) if r["table"] in names]
+        auc = [float(r["auc"]) for r in rows]
+        precision = [float(r["average_precision"]) for r in rows]
+        means = [f"{np.mean(values):.3f}" for values in (auc, precision)]
+        lines.append([title, str(len(rows)), *means, f"{min(auc):.3f}"])
+    lines.sort(key=lambda line: line[2], reverse=True)
+    return _timing.table(
+        ["detector", "tables", "mean AUC", "mean average precision", "worst AUC"], lines
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="three small tables, seconds")
+    parser.add_argument("--largest", type=float, default=80e6, help="n d^2 of the largest table")
+    parser.add_argument("--again", action="store_true", help="measure tamis's detectors anew")
+    args = parser.parse_args()
+    folder = Path(os.environ.get("TAMIS_DATA_DIR", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        sys.exit(f"no data folder at {folder}: set TAMIS_DATA_DIR")
+    place = ROOT / ("build/bench" if args.quick else "bench/results") / "outliers.csv"
+    results = ResultFile(
+        place, FIELDS, 4, lambda row: args.again and row["detector"].startswith("tamis")
+    )
+    chosen = tables(folder, args.largest, args.quick)
+    measure(results, chosen)
+    print(show(results, chosen))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
