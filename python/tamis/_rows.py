@@ -23,6 +23,7 @@ __all__ = [
     "check_finite",
     "in_library_of",
     "squared_distances",
+    "squared_projections",
 ]
 
 _BLOCK_NUMBERS = 1 << 18  # float64 numbers of one block: it stays in the second-level cache
@@ -158,6 +159,17 @@ def squared_distances(X: NDArray[Any], point: NDArray[np.float64]) -> NDArray[np
     for rows in blocks(X):
         difference = X[rows] - point
         out[rows] = np.einsum("ij,ij->i", difference, difference)
+    return out
+
+
+def squared_projections(
+    X: NDArray[Any], center: NDArray[Any], root: NDArray[Any]
+) -> NDArray[np.float64]:
+    """``|| root' (x_i - center) ||^2`` for every row, (n,), in the dtype that the three give."""
+    out = np.empty(X.shape[0])
+    for rows in blocks(X):
+        y = (X[rows] - center) @ root
+        out[rows] = np.einsum("ij,ij->i", y, y, dtype=np.float64)
     return out
 
 

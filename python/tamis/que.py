@@ -100,14 +100,8 @@ def que_scores(
 def scores_of(
     array: NDArray[Any], center: NDArray[np.float64], root: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """``|| root' (x_i - center) ||^2``, float64, one block of rows at a time."""
-    out = np.empty(array.shape[0])
-    small = root.astype(array.dtype)
-    middle = center.astype(array.dtype)
-    for part in _rows.blocks(array):
-        y = (array[part] - middle) @ small
-        out[part] = np.einsum("ij,ij->i", y, y, dtype=np.float64)
-    return out
+    """``|| root' (x_i - center) ||^2``, (n,), computed in the dtype of the rows."""
+    return _rows.squared_projections(array, center.astype(array.dtype), root.astype(array.dtype))
 
 
 def exact_root(

@@ -26,7 +26,7 @@ from tamis.estimators._quadratic import (
     top_forms,
 )
 
-__all__ = ["Moments", "filter_covariance", "moments"]
+__all__ = ["Moments", "filter_covariance", "mean_of", "moments"]
 
 Array = NDArray[Any]
 LEVEL = 0.02  # share of good rows among those left out that is put up with
@@ -60,6 +60,11 @@ class Found:
     radius_cut: bool = False
 
 
+def mean_of(X: Array, kept: Array) -> Array:
+    """Mean of the kept rows, summed in float64."""
+    return np.asarray(np.mean(X, axis=0, dtype=np.float64, where=kept[:, None]))
+
+
 def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
     """Weighted moments of the kept rows in float64, in blocks."""
     d = X.shape[1]
@@ -68,7 +73,7 @@ def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
     C = np.zeros((d, d))
     with np.errstate(over="ignore", invalid="ignore"):
         if not centred:
-            mean = np.asarray(np.mean(X, axis=0, dtype=np.float64, where=kept[:, None]))
+            mean = mean_of(X, kept)
         for start in range(0, X.shape[0], _BLOCK):
             part = X[start : start + _BLOCK][kept[start : start + _BLOCK]] - mean
             C += part.T @ part

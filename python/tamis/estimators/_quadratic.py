@@ -58,15 +58,18 @@ def quadratic_forms(Z: Array, V: Array) -> Array:
 def _operator(Z: Array) -> Callable[[Array], Array]:
     """``v -> cov(z (x) z) v`` on packed vectors: mean q zz' - mean(q) mean(zz')."""
     n, d = Z.shape
+    plain = np.zeros((d, d))
+    for start in range(0, n, _BLOCK_ROWS):
+        z = Z[start : start + _BLOCK_ROWS]
+        plain += z.T @ z
 
     def apply(v: Array) -> Array:
         V = unpack(np.ravel(v).astype(Z.dtype), d)
-        total, plain, count = np.zeros((d, d)), np.zeros((d, d)), 0.0
+        total, count = np.zeros((d, d)), 0.0
         for start in range(0, n, _BLOCK_ROWS):
             z = Z[start : start + _BLOCK_ROWS]
             q = np.einsum("ij,ij->i", z @ V, z)
             total += (z * q[:, None]).T @ z
-            plain += z.T @ z
             count += float(q.sum(dtype=np.float64))
         return pack((total - (count / n) * plain) / n)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tamis import _arrays, _rows, ops
 from tamis.estimators._base import NotFittedError
@@ -17,7 +18,10 @@ __all__ = [
     "checked_rows",
     "filter_options",
     "filter_rows",
+    "is_auto",
+    "outlier_share",
     "seed_of",
+    "squared_lengths",
     "stream_options",
     "thread_number",
 ]
@@ -94,6 +98,35 @@ def check_fitted(estimator: Any, attribute: str) -> None:
     """Raise NotFittedError unless the estimator has this attribute."""
     if not hasattr(estimator, attribute):
         raise NotFittedError(f"this {type(estimator).__name__} is not fitted yet: call fit first")
+
+
+def is_auto(contamination: Any) -> bool:
+    """Is it "auto"? ValueError for any other text."""
+    if isinstance(contamination, str) and contamination != "auto":
+        raise ValueError(f"contamination: expected a number or 'auto', got {contamination!r}")
+    return isinstance(contamination, str)
+
+
+def outlier_share(contamination: Any) -> float:
+    """A detector's contamination that is a number, in (0, 0.5): some rows are to be outliers."""
+    share = _rows.check_contamination(contamination)
+    if share == 0.0:
+        raise ValueError("contamination: expected a number in (0, 0.5) or 'auto', got 0")
+    return share
+
+
+def squared_lengths(
+    array: NDArray[Any], center: NDArray[np.float64], root: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """``|| root' (x_i - center) ||^2``, (n,): never NaN, infinity where squares overflow.
+
+    Rows that are not finite are a ValueError that names the first.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        out = _rows.squared_projections(array, center, root)
+    if not np.isfinite(out).all():
+        _rows.check_finite(array)
+    return np.nan_to_num(out, nan=float(np.finfo(array.dtype).max))
 
 
 def filter_options(estimator: Any) -> dict[str, Any]:

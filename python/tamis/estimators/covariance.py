@@ -10,15 +10,22 @@ from numpy.typing import NDArray
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator
 from tamis.estimators._covariance_filter import Found, filter_covariance, moments
-from tamis.estimators._validation import check_fitted, checked_rows, seed_of, thread_number
-from tamis.estimators.outliers import labels_of, offset_for
+from tamis.estimators._threshold import ThresholdMixin, offset_for
+from tamis.estimators._validation import (
+    check_fitted,
+    checked_rows,
+    is_auto,
+    seed_of,
+    squared_lengths,
+    thread_number,
+)
 
 __all__ = ["RobustCovariance"]
 
 RULES = ("gaussian", "bounded")
 
 
-class RobustCovariance(BaseEstimator):
+class RobustCovariance(ThresholdMixin, BaseEstimator):
     """Mean and covariance of rows of which a minority is arbitrary.
 
     Parameters
@@ -136,26 +143,16 @@ class RobustCovariance(BaseEstimator):
         self.n_iter_ = found.rounds
         self.contamination_ = 1.0 - count / array.shape[0]
         self.stop_reason_ = found.stop_reason
-        distances = self._distances(array)
+        distances = squared_lengths(array, self._mean, self._root)
         self.dist_ = _rows.in_library_of(distances, rows)
         self.offset_ = offset_for(-distances, flagged, rows)
         return self
-
-    def _distances(self, array: NDArray[Any]) -> NDArray[np.float64]:
-        out = np.empty(array.shape[0])
-        with np.errstate(over="ignore", invalid="ignore"):
-            for part in _rows.blocks(array):
-                z = (array[part] - self._mean) @ self._root
-                out[part] = np.einsum("ij,ij->i", z, z)
-        if not np.isfinite(out).all():
-            _rows.check_finite(array)
-        return np.nan_to_num(out, nan=float(np.finfo(array.dtype).max))
 
     def mahalanobis(self, X: Any) -> Any:
         """Squared Mahalanobis distances of rows, (m,), within the span of the rows kept."""
         check_fitted(self, "offset_")
         rows = checked_rows(self, X, reset=False)
-        distances = self._distances(_rows.as_numpy(rows))
+        distances = squared_lengths(_rows.as_numpy(rows), self._mean, self._root)
         limit = float(np.finfo(_arrays.dtype_name(rows)).max)
         return _rows.in_library_of(np.minimum(distances, limit), rows)
 
@@ -163,22 +160,12 @@ class RobustCovariance(BaseEstimator):
         """``-mahalanobis(X)``: higher for more normal rows."""
         return -self.mahalanobis(X)
 
-    def decision_function(self, X: Any) -> Any:
-        """``score_samples(X) - offset_``: negative for outliers."""
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: Any) -> Any:
-        """-1 for outliers and 1 for the rest."""
-        return labels_of(self.decision_function(X))
-
 
 def find_clean_rows(estimator: Any, array: NDArray[Any]) -> tuple[Found, int]:
     """Check the parameters and run the filter; also how many rows to call outliers."""
     n = array.shape[0]
     contamination = estimator.contamination
-    automatic = isinstance(contamination, str)
-    if automatic and contamination != "auto":
-        raise ValueError(f"contamination: expected a number or 'auto', got {contamination!r}")
+    automatic = is_auto(contamination)
     share = 0.5 if automatic else _rows.check_contamination(contamination)
     if estimator.rule not in RULES:
         raise ValueError(f"rule: expected one of {', '.join(RULES)}, got {estimator.rule!r}")

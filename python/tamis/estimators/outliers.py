@@ -11,12 +11,19 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, OutlierMixin
-from tamis.estimators._validation import check_fitted, checked_rows, filter_options, filter_rows
+from tamis.estimators._threshold import ThresholdMixin, labels_of, offset_for
+from tamis.estimators._validation import (
+    check_fitted,
+    checked_rows,
+    filter_options,
+    filter_rows,
+    outlier_share,
+)
 
-__all__ = ["SpectralOutlierDetector", "labels_of", "offset_for"]
+__all__ = ["SpectralOutlierDetector"]
 
 
-class SpectralOutlierDetector(OutlierMixin, BaseEstimator):
+class SpectralOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
     """Outliers by iterative spectral filtering, for many columns and no labels.
 
     The filter of `tamis.RobustMean` finds the directions along which rows lie too far out, and the
@@ -135,9 +142,7 @@ class SpectralOutlierDetector(OutlierMixin, BaseEstimator):
         n = int(rows.shape[0])
         flagged = None
         if not isinstance(self.contamination, str):
-            share = _rows.check_contamination(self.contamination)
-            if share == 0.0:
-                raise ValueError("contamination: expected a number in (0, 0.5) or 'auto', got 0")
+            share = outlier_share(self.contamination)
             flagged = int(share * n + 1e-9)
             if options["max_removed"] * share * n < 1.0:  # else the filter would not even look
                 options["contamination"] = min((1.0 + 1e-9) / (options["max_removed"] * n), 0.4)
@@ -203,25 +208,9 @@ class SpectralOutlierDetector(OutlierMixin, BaseEstimator):
         scores = np.where(np.isnan(scores), lowest, np.maximum(scores, lowest))
         return _rows.in_library_of(scores, rows)
 
-    def decision_function(self, X: Any) -> Any:
-        """``score_samples(X) - offset_``: negative for outliers."""
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: Any) -> Any:
-        """-1 for outliers and 1 for the rest, int64 of shape (m,); see `score_samples`."""
-        return labels_of(self.decision_function(X))
-
     def fit_predict(self, X: Any, y: Any = None) -> Any:
         """``fit(X).predict(X)``, without reading the rows again."""
         return labels_of(self.fit(X).training_scores_ - self.offset_)
-
-
-def labels_of(decision: Any) -> Any:
-    """-1 where the decision is negative, else 1, in its library."""
-    if _arrays.is_torch(decision):
-        torch = sys.modules["torch"]
-        return torch.where(decision >= 0, 1, -1)
-    return np.where(decision >= 0, 1, -1)
 
 
 def _as_float64(values: Any) -> NDArray[np.float64]:
@@ -250,14 +239,3 @@ def _torch_scores(detector: SpectralOutlierDetector, rows: Any) -> Any:
     if not bool(torch.isfinite(rows).all()):
         _rows.check_finite(rows.cpu().numpy())
     return scores.to(rows.dtype)
-
-
-def offset_for(scores: NDArray[np.float64], flagged: int, like: Any) -> float:
-    """A threshold with at most ``flagged`` scores below it, not to be crossed by rounding."""
-    ordered = np.sort(scores)
-    first_normal = float(ordered[flagged])
-    near = 1e-5 if _arrays.dtype_name(like) == "float32" else 1e-9
-    below = ordered[:flagged][ordered[:flagged] < first_normal - near * abs(first_normal)]
-    if below.size:
-        return 0.5 * (float(below[-1]) + first_normal)
-    return first_normal - max(near * abs(first_normal), 1e-300)

@@ -9,16 +9,22 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, OutlierMixin
-from tamis.estimators._covariance_filter import moments
-from tamis.estimators._validation import check_fitted, checked_rows, seed_of
-from tamis.estimators.covariance import RobustCovariance
-from tamis.estimators.outliers import labels_of, offset_for
+from tamis.estimators._covariance_filter import mean_of, moments
+from tamis.estimators._threshold import ThresholdMixin, labels_of, offset_for
+from tamis.estimators._validation import (
+    check_fitted,
+    checked_rows,
+    is_auto,
+    outlier_share,
+    squared_lengths,
+)
+from tamis.estimators.covariance import RobustCovariance, find_clean_rows
 from tamis.que import exact_root, scores_of
 
 __all__ = ["QUEOutlierDetector"]
 
 
-class QUEOutlierDetector(OutlierMixin, BaseEstimator):
+class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
     """Outliers by quantum entropy scores, after a whitening that outliers do not reach.
 
     Parameters
@@ -97,7 +103,7 @@ class QUEOutlierDetector(OutlierMixin, BaseEstimator):
             flagged = n - int(found.sum())
         kept = np.ones(n, dtype=bool)
         for number in range(rounds):
-            base = moments(array, kept, False).mean
+            base = mean_of(array, kept)
             Z = (array - base) @ W
             chosen = Z[kept]
             middle = chosen.mean(axis=0)
@@ -110,22 +116,13 @@ class QUEOutlierDetector(OutlierMixin, BaseEstimator):
         self.root_ = W @ root
         self._center = base
         self.location_ = _rows.in_library_of(base, rows)
-        scores = scores_64(array, base, self.root_)
+        scores = squared_lengths(array, base, self.root_)
         self.training_scores_ = _rows.in_library_of(-scores, rows)
         self.offset_ = offset_for(-scores, flagged, rows)
         return self
 
     def _parameters(self) -> tuple[float, float, int]:
-        share = 0.0
-        if isinstance(self.contamination, str):
-            if self.contamination != "auto":
-                raise ValueError(
-                    f"contamination: expected a number or 'auto', got {self.contamination!r}"
-                )
-        else:
-            share = _rows.check_contamination(self.contamination)
-            if share == 0.0:
-                raise ValueError("contamination: expected a number in (0, 0.5) or 'auto', got 0")
+        share = 0.0 if is_auto(self.contamination) else outlier_share(self.contamination)
         alpha = _arrays.check_real(self.alpha, "alpha")
         if not (np.isfinite(alpha) and alpha >= 0.0):
             raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
@@ -145,31 +142,17 @@ class QUEOutlierDetector(OutlierMixin, BaseEstimator):
             raise ValueError(f"whiten: expected 'robust', 'none' or an array, got {self.whiten!r}")
         if self.whiten == "none" and self.contamination != "auto":
             return np.eye(d), everything
-        found = RobustCovariance(
-            "auto", random_state=seed_of(self.random_state), n_jobs=self.n_jobs
-        ).fit(array)
-        kept = np.asarray(found.support_)
-        return (np.eye(d) if self.whiten == "none" else moments(array, kept, False).whiten), kept
+        filter_by = RobustCovariance("auto", random_state=self.random_state, n_jobs=self.n_jobs)
+        found, _ = find_clean_rows(filter_by, array)
+        return (np.eye(d) if self.whiten == "none" else found.moments.whiten), found.kept
 
     def score_samples(self, X: Any) -> Any:
         """Minus the QUE score of rows, (m,): higher for more normal ones."""
         check_fitted(self, "offset_")
         rows = checked_rows(self, X, reset=False)
         array = _rows.as_numpy(rows)
-        scores = scores_64(array, self._center, self.root_)
-        if not np.isfinite(scores).all():
-            _rows.check_finite(array)
-        limit = float(np.finfo(array.dtype).max)
-        scores = np.minimum(np.nan_to_num(scores, nan=limit, posinf=limit), limit)
-        return _rows.in_library_of(-scores, rows)
-
-    def decision_function(self, X: Any) -> Any:
-        """``score_samples(X) - offset_``: negative for outliers."""
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: Any) -> Any:
-        """-1 for outliers and 1 for the rest."""
-        return labels_of(self.decision_function(X))
+        scores = squared_lengths(array, self._center, self.root_)
+        return _rows.in_library_of(-np.minimum(scores, float(np.finfo(array.dtype).max)), rows)
 
     def fit_predict(self, X: Any, y: Any = None) -> Any:
         """``fit(X).predict(X)``, without reading the rows again."""
@@ -182,15 +165,3 @@ class QUEOutlierDetector(OutlierMixin, BaseEstimator):
         _rows.check_finite(row)
         gap = row[0] - self._center
         return np.asarray(gap * (self.root_ @ (gap @ self.root_)))
-
-
-def scores_64(
-    array: NDArray[Any], center: NDArray[np.float64], root: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """`tamis.que.scores_of` in float64, with overflow to infinity."""
-    out = np.empty(array.shape[0])
-    with np.errstate(over="ignore", invalid="ignore"):
-        for part in _rows.blocks(array):
-            y = (array[part] - center) @ root
-            out[part] = np.einsum("ij,ij->i", y, y)
-    return out
