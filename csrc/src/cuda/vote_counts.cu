@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "src/cuda/device_buffer.cuh"
 #include "src/detail/check.hpp"
@@ -200,36 +201,27 @@ void launch(const ConstMatrixView& logits, unsigned long long* counts, unsigned 
     const std::int64_t most = std::int64_t{kBlocksPerProcessor} * processors;
     return static_cast<unsigned>(std::min((rows.count + each - 1) / each, most));
   };
-  switch (rows.classes > kWarp ? 0 : rows.classes) {
-#define TAMIS_LANES(lanes)                                                                      \
-  vote_counts_narrow<T, lanes>                                                                  \
-      <<<blocks(kWarp / lanes * kAtOnce), kThreads, 0, call.stream>>>(data, rows, counts, nan); \
-  break;
-    case 0: {
-      const bool in_shared = logits.cols <= kMaxBlockClasses;
-      const auto shared = in_shared ? static_cast<std::size_t>(logits.cols) * sizeof(unsigned) : 0;
-      vote_counts_wide<T>
-          <<<blocks(1), kThreads, shared, call.stream>>>(data, rows, in_shared, counts, nan);
-      break;
-    }
-    case 1:
-      TAMIS_LANES(1)
-    case 2:
-      TAMIS_LANES(2)
-    case 3:
-    case 4:
-      TAMIS_LANES(4)
-    case 5:
-    case 6:
-    case 7:
-    case 8:
-      TAMIS_LANES(8)
-    default:
-      if (rows.classes <= 16) {
-        TAMIS_LANES(16)
-      }
-      TAMIS_LANES(32)
-#undef TAMIS_LANES
+  const auto narrow = [&]<int lanes>(std::integral_constant<int, lanes>) {
+    vote_counts_narrow<T, lanes>
+        <<<blocks(kWarp / lanes * kAtOnce), kThreads, 0, call.stream>>>(data, rows, counts, nan);
+  };
+  if (rows.classes > kWarp) {
+    const bool in_shared = rows.classes <= kMaxBlockClasses;
+    const auto shared = in_shared ? static_cast<std::size_t>(rows.classes) * sizeof(unsigned) : 0;
+    vote_counts_wide<T>
+        <<<blocks(1), kThreads, shared, call.stream>>>(data, rows, in_shared, counts, nan);
+  } else if (rows.classes > 16) {
+    narrow(std::integral_constant<int, 32>{});
+  } else if (rows.classes > 8) {
+    narrow(std::integral_constant<int, 16>{});
+  } else if (rows.classes > 4) {
+    narrow(std::integral_constant<int, 8>{});
+  } else if (rows.classes > 2) {
+    narrow(std::integral_constant<int, 4>{});
+  } else if (rows.classes > 1) {
+    narrow(std::integral_constant<int, 2>{});
+  } else {
+    narrow(std::integral_constant<int, 1>{});
   }
   call.launched();
 }
