@@ -80,19 +80,20 @@ def interleave(
     by a clock of its own (CUDA events).
     """
     check()
+
+    def by_clock(call: Callable[[], object]) -> float:
+        start = clock()
+        call()
+        return clock() - start
+
+    seconds_of = measure or by_clock
     order = list(callables)
     shuffle = random.Random(seed).shuffle
     times: Times = {name: [] for name in order}
     for count in range(warmup + rounds):
         shuffle(order)
         for name in order:
-            call = callables[name]
-            if measure is None:
-                start = clock()
-                call()
-                seconds = clock() - start
-            else:
-                seconds = measure(call)
+            seconds = seconds_of(callables[name])
             if count >= warmup:
                 times[name].append(seconds)
     return times

@@ -32,17 +32,13 @@ import numpy as np
 import _timing
 import peers
 import tamis
+from _data import data_dir
 from tamis.smoothing import Smooth, Stream, as_classifier, image_id
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)
 SIGMA = 0.12
 SHAPE = (3, 32, 32)
 TARGET = 0.03  # of the forward pass, at batch 1000
-
-
-def data_dir() -> Path:
-    default = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
-    return Path(os.environ.get("TAMIS_DATA_DIR", default))
 
 
 def open_session(path: Path, threads: int) -> Any:

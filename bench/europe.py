@@ -1,6 +1,8 @@
 """The map of Europe from genes: destroyed by a tenth of bad rows, and put right again.
 
-    python bench/europe.py --data DIR [--seeds 20]     # DIR holds the folder genomes_europe
+    python bench/europe.py [--seeds 20]
+
+Needs the folder genomes_europe of the data (TAMIS_DATA_DIR).
 
 Novembre et al. 2008: 20 principal components of 1387 people; the corruption of Diakonikolas et al.
 2017 adds 154 rows and turns everything at random. Writes results/europe.png, .csv.
@@ -11,13 +13,13 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tamis
+from _data import require_data_dir
 
 RESULTS = Path(__file__).parent / "results"
 STEM = "POPRES_08_24_01.EuroThinFinal.LD_0.8.exLD.out0-PCA"
@@ -128,12 +130,9 @@ def figure(people: Any, place: Any, colours: list[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("TAMIS_DATA_DIR"))
     parser.add_argument("--seeds", type=int, default=20)
     args = parser.parse_args()
-    if args.data is None:
-        parser.error("--data DIR or TAMIS_DATA_DIR is needed")
-    people, place, colours = read(Path(args.data) / "genomes_europe")
+    people, place, colours = read(require_data_dir() / "genomes_europe")
     figure(people, place, colours)
     lines = []
     for with_bad in (True, False):

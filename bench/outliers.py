@@ -11,7 +11,6 @@ on from there. MinCovDet is scikit-learn's; k neighbours is the mean distance to
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import numpy as np
 
 import _timing
 import tamis
+from _data import require_data_dir
 from _results import Progress, ResultFile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,9 +135,7 @@ def main() -> int:
     parser.add_argument("--largest", type=float, default=80e6, help="n d^2 of the largest table")
     parser.add_argument("--again", action="store_true", help="measure tamis's detectors anew")
     args = parser.parse_args()
-    folder = Path(os.environ.get("TAMIS_DATA_DIR", ROOT.parent / "shared" / "data"))
-    if not folder.is_dir():
-        sys.exit(f"no data folder at {folder}: set TAMIS_DATA_DIR")
+    folder = require_data_dir()
     place = ROOT / ("build/bench" if args.quick else "bench/results") / "outliers.csv"
     results = ResultFile(
         place, FIELDS, 4, lambda row: args.again and row["detector"].startswith("tamis")

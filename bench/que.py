@@ -9,30 +9,20 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from pathlib import Path
-from statistics import median
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+import _timing
 import tamis
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from published_mixtures import for_que
+
 RESULTS = Path(__file__).parent / "results"
-
-
-def mixture(k: int, ambient: float, d: int = 128, seed: int = 0) -> tuple[Any, Any]:
-    """k directions of two-sided outliers, a fifth of all rows; labels 1 for these."""
-    rng = np.random.default_rng(seed)
-    groups = []
-    for i in range(k):
-        group = ambient * rng.standard_normal((int(520 * 1.1**i), d))
-        group[:, i * ((d - 1) // k)] += np.sqrt(k / 0.2)
-        group[len(group) // 2 :] *= -1.0
-        groups.append(group)
-    bad = np.vstack(groups)
-    X = np.vstack([bad, rng.standard_normal((4 * len(bad), d))])
-    return X - X.mean(axis=0), np.arange(len(X)) < len(bad)
 
 
 def full_svd(X: Any) -> Any:
@@ -44,6 +34,7 @@ def full_svd(X: Any) -> Any:
 
 
 def main() -> None:
+    _timing.use_full_speed_blas()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
@@ -54,7 +45,8 @@ def main() -> None:
     lines = [names]
     for ambient in (1.0, 0.1):
         for k in (1, 4, 7, 10):
-            X, y = mixture(k, ambient)
+            X, y = for_que(k, 128, np.random.default_rng(0), ambient)
+            X -= X.mean(axis=0)
             top = np.linalg.eigh(X.T @ X)[1][:, -1]
             forest = IsolationForest(random_state=0).fit(X)
             scores = [
@@ -70,21 +62,20 @@ def main() -> None:
         csv.writer(file, lineterminator="\n").writerows(lines)
     X = np.random.default_rng(0).standard_normal((10_000, 512)).astype(np.float32)
     X[:500, :4] *= 4.0
-    np.testing.assert_allclose(tamis.que_scores(X), full_svd(X), rtol=1e-2)
     calls = {
         "svd": lambda: full_svd(X),
         "exact": lambda: tamis.que_scores(X),
         "sketch": lambda: tamis.que_scores(X, method="sketch"),
     }
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(args.rounds):
-        for name, call in calls.items():
-            start = perf_counter()
-            call()
-            times[name].append(perf_counter() - start)
+
+    def check() -> None:
+        np.testing.assert_allclose(tamis.que_scores(X), full_svd(X), rtol=1e-2)
+
+    times = _timing.interleave(calls, check=check, rounds=args.rounds, warmup=0)
     for name, seconds in times.items():
-        ratio = median(a / b for a, b in zip(times["svd"], seconds, strict=True))
-        print(f"10000 x 512 {name}: {median(seconds):.3f} s, {ratio:.1f} times as fast as the SVD")
+        ratio = _timing.spread(_timing.ratios(times, "svd", name))["median"]
+        middle = _timing.spread(seconds)["median"]
+        print(f"10000 x 512 {name}: {middle:.3f} s, {ratio:.1f} times as fast as the SVD")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -18,27 +19,11 @@ import numpy as np
 
 import tamis
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from published_mixtures import for_covariance
+
 RESULTS = Path(__file__).parent / "results"
-
-
-def mixture(panel: str, d: int, seed: int) -> tuple[Any, Any, int]:
-    """Rows, the diagonal of the true covariance, number of bad rows (the first ones)."""
-    rng = np.random.default_rng([d, seed])
-    n, bad = 200 * d, 10 * d
-    diagonal = np.ones(d)
-    if panel == "isotropic":
-        X = rng.standard_normal((n, d))
-        X[:bad] = 0.0
-        return X, diagonal, bad
-    diagonal[0] = 100.0
-    X = rng.standard_normal((n, d)) * np.sqrt(diagonal)
-    parts = (
-        0.5 * rng.integers(-1, 2, (bad, d // 2)),
-        0.8 * rng.integers(-2, 3, (bad, d // 2 - 1)),
-        rng.integers(-100, 101, (bad, 1)),
-    )
-    X[:bad] = np.hstack(parts) @ np.linalg.qr(rng.standard_normal((d, d)))[0]
-    return X, diagonal, bad
 
 
 def published(X: Any, eps: float, tau: float, constant: float) -> tuple[Any, int]:
@@ -104,7 +89,7 @@ def main() -> None:
     for panel in ("isotropic", "spiked"):
         for d in args.dims:
             for seed in range(args.seeds):
-                X, diagonal, bad = mixture(panel, d, seed)
+                X, diagonal, bad = for_covariance(panel, d, np.random.default_rng([d, seed]))
                 scale = np.sqrt(np.outer(diagonal, diagonal))
 
                 def error(C: Any, scale: Any = scale, d: int = d) -> float:

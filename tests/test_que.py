@@ -10,21 +10,12 @@ import numpy as np
 import pytest
 
 import tamis
+from published_mixtures import for_que
 from tamis import QUEOutlierDetector, que_scores, reference
 
 
 def spiked(k: int = 4, d: int = 128, seed: int = 0, ambient: float = 1.0) -> Any:
-    """The published mixture: k directions of two-sided outliers, labelled 1, a fifth of all."""
-    rng = np.random.default_rng(seed)
-    groups = []
-    for i in range(k):
-        group = ambient * rng.standard_normal((int(520 * 1.1**i), d))
-        group[:, i * ((d - 1) // k)] += np.sqrt(k / 0.2)
-        group[len(group) // 2 :] *= -1.0
-        groups.append(group)
-    bad = np.vstack(groups)
-    X = np.vstack([bad, rng.standard_normal((4 * len(bad), d))])
-    return X, (np.arange(len(X)) < len(bad)).astype(int)
+    return for_que(k, d, np.random.default_rng(seed), ambient)
 
 
 def ranks(a: Any) -> Any:

@@ -9,28 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from published_mixtures import for_covariance
 from tamis import RobustCovariance, RobustPCA, reference
 from tamis.estimators import _quadratic
 
 
 def mixture(panel: str, d: int, seed: int) -> Any:
-    """Rows, the diagonal of the true covariance, and the number of bad rows, which come first."""
-    rng = np.random.default_rng(seed)
-    n, bad = 200 * d, 10 * d
-    diagonal = np.ones(d)
-    if panel == "isotropic":
-        X = rng.standard_normal((n, d))
-        X[:bad] = 0.0
-        return X, diagonal, bad
-    diagonal[0] = 100.0
-    X = rng.standard_normal((n, d)) * np.sqrt(diagonal)
-    parts = (
-        0.5 * rng.integers(-1, 2, (bad, d // 2)),
-        0.8 * rng.integers(-2, 3, (bad, d // 2 - 1)),
-        rng.integers(-100, 101, (bad, 1)),
-    )
-    X[:bad] = np.hstack(parts) @ np.linalg.qr(rng.standard_normal((d, d)))[0]
-    return X, diagonal, bad
+    return for_covariance(panel, d, np.random.default_rng(seed))
 
 
 def error(C: Any, diagonal: Any) -> float:
