@@ -34,7 +34,7 @@ from tamis.ops import (
 )
 
 if TYPE_CHECKING:
-    from tamis import analysis, compat, estimators, location, plotting, smoothing
+    from tamis import analysis, compat, estimators, location, plotting, sever, smoothing
     from tamis.estimators import (
         QUEOutlierDetector,
         RobustCovariance,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     )
     from tamis.que import que_scores
 
-_SUBMODULES = ("analysis", "compat", "estimators", "location", "plotting", "smoothing")
+_SUBMODULES = ("analysis", "compat", "estimators", "location", "plotting", "sever", "smoothing")
 _LATER = {  # name -> the module that has it
     "QUEOutlierDetector": "estimators",
     "RobustCovariance": "estimators",
@@ -103,6 +103,7 @@ __all__ = [
     "projection_scores",
     "que_scores",
     "ransac_mean",
+    "sever",
     "smoothing",
     "trimmed_mean",
     "vote_counts",

@@ -1,0 +1,186 @@
+"""``tamis sever``: a linear model of a table of which some rows are bad."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis.cli import UsageError
+
+__all__ = ["add_parser", "run"]
+
+_DESCRIPTION = """\
+Fits a linear model to the rows of a table of which some may be arbitrarily bad (SEVER: Diakonikolas
+et al. 2019): ridge regression on standardised columns, or logistic regression. Rows whose gradients
+pull together are dropped until the set is stable. Classes are numbers."""
+
+_EPILOG = """\
+examples:
+  tamis sever regress data.csv --target price --contamination 0.1 --report
+  tamis sever classify data.npz --target label -o scores.csv
+
+exit status: 0 done, 1 the file could not be read, 2 wrong usage"""
+
+_SHOWN = 20  # rows and columns in the report on the terminal
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
+    """Add the ``sever`` command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "sever",
+        help="a linear model of a table of which some rows are bad",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("task", choices=("regress", "classify"))
+    add("file", type=Path, metavar="FILE", help="table: .csv, .tsv, .txt, .npy or .npz")
+    add("--target", required=True, metavar="NAME", help="column to predict: its name or number")
+    add("--key", help="array of an .npz file")
+    add("--contamination", type=float, default=0.1, metavar="SHARE", help="of bad rows [0.1]")
+    add("--alpha", type=float, default=1.0, help="penalty of the ridge, or 1/C [1.0]")
+    add("--seed", type=int, default=0)
+    add("--report", action="store_true", help="list the dropped rows, and both fits")
+    add("--json", action="store_true", help="print one JSON object")
+    add("-o", "--out", type=Path, metavar="CSV", help="write every row's score")
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit with and without SEVER and compare; raises what ``main`` reports."""
+    if not 0.0 <= args.contamination < 0.5:
+        raise UsageError(
+            f"--contamination: expected a number in [0, 0.5), got {args.contamination}"
+        )
+    if not args.alpha > 0.0:
+        raise UsageError(f"--alpha: expected a number > 0, got {args.alpha}")
+    from sklearn.base import clone
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from tamis.cli.tables import load_table
+    from tamis.sever import SeverClassifier, SeverRegressor
+
+    table = load_table(args.file, key=args.key)
+    names = list(table.names)
+    target = _column(args.target, names)
+    values = np.asarray(table.values, dtype=np.float64)
+    y, X = values[:, target], np.delete(values, target, axis=1)
+    del names[target]
+    if not names:
+        raise ValueError(f"{args.file}: expected a column besides the target, got none")
+    regress = args.task == "regress"
+    last = Ridge(alpha=args.alpha) if regress else LogisticRegression(C=1.0 / args.alpha)
+    base = make_pipeline(StandardScaler(), last)
+    driver = SeverRegressor if regress else SeverClassifier
+    found = driver(base, contamination=args.contamination, random_state=args.seed).fit(X, y)
+    plain = clone(base).fit(X, y)
+    facts = _facts(args, found, plain, X, y, names)
+    if args.out is not None:
+        with args.out.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("row", "score", "kept"))
+            for row in range(len(y)):
+                kept = int(found.support_[row])
+                writer.writerow((row, f"{found.outlier_scores_[row]:.9g}", kept))
+    if args.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        print(_text(args, facts))
+    return 0
+
+
+def _column(text: str, names: list[str]) -> int:
+    if text in names:
+        return names.index(text)
+    if text.lstrip("-").isdigit() and -len(names) <= int(text) < len(names):
+        return int(text) % len(names)
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    raise UsageError(f"--target: no column {text!r}; there are {shown}")
+
+
+def _facts(
+    args: argparse.Namespace,
+    found: Any,
+    plain: Any,
+    X: NDArray[np.float64],
+    y: NDArray[np.float64],
+    names: list[str],
+) -> dict[str, Any]:
+    from tamis import __version__
+
+    kept = found.support_
+    gone = np.flatnonzero(~kept)
+    gone = gone[np.argsort(-found.outlier_scores_[gone], kind="stable")]
+
+    def error(model: Any, rows: Any) -> float:
+        if not rows.any():
+            return float("nan")
+        answer = model.predict(X[rows])
+        if args.task == "classify":
+            return float((answer != y[rows]).mean())
+        return float(np.sqrt(np.mean((answer - y[rows]) ** 2)))
+
+    def weights(model: Any) -> list[list[float]]:  # in the units of the table
+        last, scale = model[-1], model[0].scale_
+        return [[float(w) for w in row / scale] for row in np.atleast_2d(last.coef_)]
+
+    return {
+        "tamis": __version__,
+        "file": args.file.name,
+        "task": args.task,
+        "rows": len(y),
+        "contamination": args.contamination,
+        "seed": args.seed,
+        "measure": "rms error" if args.task == "regress" else "error rate",
+        "error_on_kept": {"plain": error(plain, kept), "sever": error(found.estimator_, kept)},
+        "error_on_dropped": {"plain": error(plain, ~kept), "sever": error(found.estimator_, ~kept)},
+        "columns": names,
+        "weights": {"plain": weights(plain), "sever": weights(found.estimator_)},
+        "dropped": [{"row": int(i), "score": float(found.outlier_scores_[i])} for i in gone],
+        "rounds": len(found.history_),
+        "stop_reason": found.stop_reason_,
+    }
+
+
+def _text(args: argparse.Namespace, facts: dict[str, Any]) -> str:
+    from tamis.cli.spectral import text_table
+
+    dropped = facts["dropped"]
+    errors = [
+        (where, f"{facts[key]['plain']:.4g}", f"{facts[key]['sever']:.4g}")
+        for where, key in (("kept rows", "error_on_kept"), ("dropped rows", "error_on_dropped"))
+    ]
+    lines = [
+        f"{facts['file']}: {facts['rows']} rows, {len(facts['columns'])} columns; "
+        f"{len(dropped)} rows dropped in {facts['rounds']} rounds ({facts['stop_reason']})",
+        "",
+        text_table((facts["measure"], "plain fit", "SEVER"), errors, left=[0]),
+    ]
+    if not args.report:
+        return "\n".join([*lines, "", "--report lists the dropped rows and the weights."])
+    plain, robust = (np.asarray(facts["weights"][kind]) for kind in ("plain", "sever"))
+    change = np.abs(robust - plain).max(axis=0)
+    shown = np.sort(np.argsort(-change, kind="stable")[:_SHOWN])
+    # of several classes, the weight that changes most
+    most = np.argmax(np.abs(robust - plain), axis=0)
+    rows = [
+        (facts["columns"][j], f"{plain[most[j], j]:.4g}", f"{robust[most[j], j]:.4g}")
+        for j in shown
+    ]
+    lines += ["", text_table(("weight of", "plain fit", "SEVER"), rows, left=[0])]
+    scores = [(str(entry["row"]), f"{entry['score']:.4g}") for entry in dropped[:_SHOWN]]
+    if scores:
+        lines += ["", text_table(("dropped row", "score"), scores, left=[])]
+    if len(dropped) > _SHOWN:
+        lines.append(f"and {len(dropped) - _SHOWN} more; --json or -o has all.")
+    return "\n".join(lines)

@@ -1,0 +1,369 @@
+"""SEVER: fit, drop the examples whose gradients pull together, fit again; for any learner."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tamis import _arrays, _rows, ops
+from tamis.estimators._validation import seed_of
+from tamis.sever.gradients import as_operator, spectrum
+
+__all__ = ["SeverResult", "SeverRound", "sever"]
+
+Rule = Literal["top", "randomized", "filter"]
+RULES = ("top", "randomized", "filter")
+Model = TypeVar("Model")
+Indices = NDArray[np.intp]
+_MAX_READMISSIONS = 30
+_DEFAULT_SHARE = 0.75  # of the contamination, dropped a round; see docs/sever.md
+
+
+@dataclasses.dataclass(frozen=True)
+class SeverRound:
+    """One round: what was looked at and what went.
+
+    ``phase`` is "filter" or "readmit"; ``eigenvalue`` the largest variance of the gradients (of all
+    classes); ``n_active`` the examples of the next fit; ``n_changed`` how many left or came back.
+    """
+
+    round: int
+    phase: str
+    eigenvalue: float
+    n_active: int
+    n_changed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SeverResult(Generic[Model]):
+    """What `sever` found.
+
+    Attributes
+    ----------
+    model : what ``fit`` returned for the survivors
+    support : bool array of shape (n,)
+        Examples that the model was fitted on.
+    scores : array of shape (n,)
+        How far every example's gradient lies from the survivors' mean gradient, along the top
+        direction, at ``model``; in units of the gradient, per class with ``per_class``.
+    history : tuple of SeverRound
+    stop_reason : str
+        "rounds", "stable" (readmission changed nothing), "cycle" (it came back to an earlier set),
+        "nothing_left" (no gradient differs), "callback", or "contamination" (it is 0).
+    """
+
+    model: Model
+    support: NDArray[np.bool_]
+    scores: NDArray[np.float64]
+    history: tuple[SeverRound, ...]
+    stop_reason: str
+
+
+def sever(
+    fit: Callable[[Any], Model],
+    gradients: Callable[[Model, Indices], Any],
+    n: int,
+    *,
+    contamination: float,
+    rounds: int = 4,
+    fraction: float | None = None,
+    rule: Rule = "top",
+    per_class: Any = None,
+    readmit: bool = True,
+    n_directions: int = 1,
+    fit_weights: bool = False,
+    callback: Callable[[SeverRound], Any] | None = None,
+    random_state: Any = None,
+    num_threads: int | None = None,
+) -> SeverResult[Model]:
+    """Fit a model to examples of which a minority is arbitrary.
+
+    Parameters
+    ----------
+    fit : callable
+        ``fit(indices) -> model``: fits to these examples, an increasing array of integers below
+        ``n``; with ``fit_weights``, ``fit(weights)`` with n numbers, 1 for those and 0 for others.
+    gradients : callable
+        ``gradients(model, indices)``: the gradient of every example's loss at the model, (m, p) for
+        m indices. A NumPy array or torch tensor, a scipy.sparse matrix, or a
+        `scipy.sparse.linalg.LinearOperator` such as `OuterGradients`, which is never formed.
+    n : int
+        Number of examples.
+    contamination : float in [0, 0.5)
+        Share of bad examples. 0 gives the plain fit.
+    rounds : int
+        Filters, each followed by a fit.
+    fraction : float in (0, 1), optional
+        Share of the examples at hand that a round drops (of a class, with ``per_class``). Default
+        ``0.75 * contamination``: four such rounds drop far more than is bad, and readmission brings
+        the good ones back. The published code has ``contamination / 2``.
+    rule : {"top", "randomized", "filter"}
+        ``"top"`` drops the ``ceil(fraction * m)`` examples of largest score; ``"randomized"`` those
+        whose squared score is above a uniform threshold between 0 and the largest, but no more
+        than that; ``"filter"`` asks `tamis.iterative_filter`, which drops what no clean gradients
+        explain (dense gradients only).
+    per_class : array of shape (n,), optional
+        Labels: every class is centred, scored and filtered on its own.
+    readmit : bool
+        After the rounds, score *all* examples along the direction of all gradients about the
+        survivors' mean, drop ``ceil(contamination * n)``, fit, until the set is stable. Right where
+        the loss is smooth; with a hinge, whose gradients at most examples are 0, one direction
+        cannot tell the good from the bad, and readmission lets bad ones back (docs/sever.md).
+    n_directions : int
+        Top directions that a score is measured along; the published number is 1. Where clean
+        gradients vary a lot along one direction, poison hides behind it.
+    fit_weights : bool
+        What ``fit`` takes.
+    callback : callable, optional
+        Called with every `SeverRound`; a true result ends the loop with the model at hand.
+    random_state : int, Generator or RandomState, optional
+        Breaks ties between equal scores (so that the order of the examples means nothing) and
+        draws the thresholds. None is 0.
+    num_threads : int, optional
+        Of the native kernels.
+
+    Returns
+    -------
+    SeverResult
+        A function of the arguments. Where ``fit`` raises or is interrupted, the exception passes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument out of range, a gradient that is not finite (its row is named), a class that
+        would lose all its examples.
+
+    Notes
+    -----
+    Source: Diakonikolas, Kamath, Kane, Li, Steinhardt and Stewart, "Sever: a robust meta-algorithm
+    for stochastic optimization", ICML 2019, Algorithms 1 and 2. Departures: readmission; exactly
+    ``ceil`` examples go where the published code cuts at a quantile and may drop a whole block of
+    equal scores; scores are absolute projections, of the same order as the paper's squares.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tamis.sever import sever
+    >>> x = np.r_[np.linspace(-1, 1, 90), np.full(10, 9.0)]  # the mean, as a learner
+    >>> result = sever(
+    ...     lambda rows: x[rows].mean(),
+    ...     lambda mean, rows: (mean - x[rows])[:, None],
+    ...     len(x),
+    ...     contamination=0.1,
+    ... )
+    >>> round(abs(float(result.model)), 6), np.flatnonzero(~result.support).tolist()[:3]
+    (0.0, [90, 91, 92])
+    """
+    n = _arrays.check_int(n, "n", 1, 2**48)
+    share = _rows.check_contamination(contamination)
+    rounds = _arrays.check_int(rounds, "rounds", 0, 2**31)
+    if rule not in RULES:
+        raise ValueError(f"rule: expected one of {RULES}, got {rule!r}")
+    dropped = (
+        _DEFAULT_SHARE * share if fraction is None else _arrays.check_real(fraction, "fraction")
+    )
+    if fraction is not None and not 0.0 < dropped < 1.0:
+        raise ValueError(f"fraction: expected a number in (0, 1), got {dropped}")
+    n_directions = _arrays.check_int(n_directions, "n_directions", 1, 253)
+    classes = _classes(per_class, n)
+    generator = np.random.default_rng(seed_of(random_state))
+    order = generator.permutation(n)
+
+    def fitted(rows: Indices) -> Model:
+        return fit(_weights(rows, n) if fit_weights else rows)
+
+    active = np.arange(n)
+    model = fitted(active)
+    if share == 0.0:
+        return SeverResult(model, np.ones(n, bool), np.zeros(n), (), "contamination")
+    history: list[SeverRound] = []
+
+    def record(phase: str, eigenvalue: float, after: Indices, before: Indices) -> bool:
+        changed = len(np.setxor1d(after, before, assume_unique=True))
+        entry = SeverRound(len(history) + 1, phase, eigenvalue, len(after), changed)
+        history.append(entry)
+        return bool(callback(entry)) if callback is not None else False
+
+    reason = "rounds"
+    for _ in range(rounds):
+        table = as_operator(gradients(model, active), len(active))
+        kept, top = [], 0.0
+        for members in _parts(classes, active):
+            part = _take(table, members)
+            rows = active[members]
+            stay, eigenvalue = _filter(
+                part, rows, dropped, share, rule, order, generator, n_directions, num_threads
+            )
+            kept.append(rows[stay])
+            top = max(top, eigenvalue)
+        after = np.sort(np.concatenate(kept))
+        if len(after) == len(active):
+            reason = "nothing_left"
+            record("filter", top, after, active)
+            break
+        _check_classes(classes, after)
+        model = fitted(after)
+        before, active = active, after
+        if record("filter", top, active, before):
+            reason = "callback"
+            break
+    if readmit and reason != "callback":
+        seen = {active.tobytes()}
+        for _ in range(_MAX_READMISSIONS):
+            scores, top = _scores(
+                gradients(model, np.arange(n)), active, classes, n_directions, num_threads
+            )
+            after = _best(scores, share, classes, order)
+            _check_classes(classes, after)
+            if np.array_equal(after, active):
+                reason = "stable" if scores.any() else "nothing_left"
+                break
+            model = fitted(after)
+            before, active = active, after
+            if record("readmit", top, active, before):
+                reason = "callback"
+                break
+            if active.tobytes() in seen:
+                reason = "cycle"
+                break
+            seen.add(active.tobytes())
+    scores, _ = _scores(gradients(model, np.arange(n)), active, classes, n_directions, num_threads)
+    support = np.zeros(n, dtype=bool)
+    support[active] = True
+    return SeverResult(model, support, scores, tuple(history), reason)
+
+
+def _weights(rows: Indices, n: int) -> NDArray[np.float64]:
+    weights = np.zeros(n)
+    weights[rows] = 1.0
+    return weights
+
+
+def _classes(per_class: Any, n: int) -> Indices | None:
+    if per_class is None:
+        return None
+    labels = np.asarray(per_class)
+    if labels.shape != (n,):
+        raise ValueError(
+            f"per_class: expected one label for each of {n} examples, got {labels.shape}"
+        )
+    return np.unique(labels, return_inverse=True)[1].astype(np.intp)
+
+
+def _parts(classes: Indices | None, rows: Indices) -> list[Any]:
+    """Positions in ``rows`` of the examples of every class; one slice where there are none."""
+    if classes is None:
+        return [slice(None)]
+    return [np.flatnonzero(classes[rows] == label) for label in range(classes.max() + 1)]
+
+
+def _take(table: Any, members: Any) -> Any:
+    if isinstance(members, slice):
+        return table
+    if isinstance(table, np.ndarray):
+        return table[members]
+    if hasattr(table, "take"):
+        return table.take(members)
+    raise TypeError(
+        "gradients: with per_class, expected an array, a sparse matrix or OuterGradients (whose "
+        f"rows can be taken), got {type(table).__name__}"
+    )
+
+
+def _cut(
+    scores: NDArray[np.float64], rows: Indices, order: Indices, number: int
+) -> NDArray[np.bool_]:
+    """Keep all but the ``number`` largest scores; equal ones go in the order of a permutation.
+
+    Scores that differ by rounding only count as equal: 10 digits of the largest.
+    """
+    top = scores.max(initial=0.0)
+    rounded = np.round(scores / top, 10) if top > 0 else scores
+    ranked = np.lexsort((order[rows], -rounded))
+    keep = np.ones(len(scores), dtype=bool)
+    keep[ranked[:number]] = False
+    return keep
+
+
+def _filter(
+    part: Any,
+    rows: Indices,
+    fraction: float,
+    contamination: float,
+    rule: str,
+    order: Indices,
+    generator: np.random.Generator,
+    n_directions: int,
+    num_threads: int | None,
+) -> tuple[NDArray[np.bool_], float]:
+    """Which rows of one class stay, and the top variance of their gradients."""
+    m = len(rows)
+    if rule == "filter":
+        if not isinstance(part, np.ndarray):
+            raise TypeError("gradients: rule 'filter' needs a dense array")
+        found = ops.iterative_filter(part, contamination, num_threads=num_threads)
+        values = np.asarray(found.eigenvalues)
+        return np.asarray(found.weights) > 0, float(values[0]) if values.size else 0.0
+    found_spectrum = spectrum(part, n_directions, num_threads=num_threads)
+    scores = found_spectrum.lengths
+    if not scores.any():
+        return np.ones(m, dtype=bool), 0.0
+    number = int(np.ceil(fraction * m - 1e-9))
+    if rule == "randomized":
+        squares = np.square(scores / scores.max())
+        number = min(number, int((squares > generator.uniform()).sum()))
+    return _cut(scores, rows, order, number), found_spectrum.eigenvalue
+
+
+def _scores(
+    gradients: Any,
+    active: Indices,
+    classes: Indices | None,
+    n_directions: int,
+    num_threads: int | None,
+) -> tuple[NDArray[np.float64], float]:
+    """Scores of all examples, about the mean of the active ones."""
+    n = gradients.shape[0]
+    table = as_operator(gradients, n)
+    alive = np.zeros(n, dtype=bool)
+    alive[active] = True
+    scores, top = np.zeros(n), 0.0
+    for members in _parts(classes, np.arange(n)):
+        found = spectrum(
+            _take(table, members),
+            n_directions,
+            center_rows=alive[members],
+            num_threads=num_threads,
+        )
+        scores[members] = found.lengths
+        top = max(top, found.eigenvalue)
+    return scores, top
+
+
+def _best(
+    scores: NDArray[np.float64], share: float, classes: Indices | None, order: Indices
+) -> Indices:
+    """All examples but the contamination's worth."""
+    rows = np.arange(len(scores))
+    kept = []
+    for members in _parts(classes, rows):
+        own = rows[members]
+        number = int(np.ceil(share * len(own) - 1e-9)) if scores[own].any() else 0
+        kept.append(own[_cut(scores[own], own, order, number)])
+    return np.sort(np.concatenate(kept))
+
+
+def _check_classes(classes: Indices | None, rows: Indices) -> None:
+    if not len(rows):
+        raise ValueError("contamination, fraction: every example would be dropped")
+    if classes is not None:
+        left = np.bincount(classes[rows], minlength=int(classes.max()) + 1)
+        if not left.all():
+            raise ValueError(
+                f"per_class: class number {int(np.flatnonzero(left == 0)[0])} (in sorted order) "
+                "would lose all its examples: too small for this fraction and number of rounds"
+            )

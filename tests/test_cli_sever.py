@@ -1,0 +1,70 @@
+"""``tamis sever``: what a user sees, and wrong usage."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tamis.cli import main
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 3))
+    y = X @ [1.0, 2.0, 3.0] + 0.1 * rng.normal(size=200)
+    X[:15], y[:15] = 1.0 + 0.1 * X[:15], -40.0
+    label = (y > 0).astype(float)
+    path = tmp_path / "data.csv"
+    np.savetxt(path, np.c_[X, y, label], delimiter=",", header="a,b,c,price,label", comments="")
+    return path
+
+
+def test_regress_reports_rows_and_fits(table: Path, tmp_path: Path, capsys: Any) -> None:
+    out = tmp_path / "scores.csv"
+    command = ["sever", "regress", str(table), "--target", "price", "--contamination", "0.08"]
+    assert main([*command, "--report", "-o", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "16 rows dropped" in text
+    assert "SEVER" in text
+    assert max(map(len, text.splitlines())) <= 100
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 200
+    assert [row["kept"] for row in rows[:15]] == ["0"] * 15
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert {entry["row"] for entry in facts["dropped"]} >= set(range(15))
+    assert facts["error_on_kept"]["sever"] < 0.5 < facts["error_on_kept"]["plain"]
+    np.testing.assert_allclose(facts["weights"]["sever"][0][:3], [1, 2, 3], atol=0.2)
+
+
+def test_classify(table: Path, capsys: Any) -> None:
+    assert main(["sever", "classify", str(table), "--target", "-1", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["task"] == "classify"
+    assert 0 <= facts["error_on_kept"]["sever"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--target", "colour"], 2, "no column 'colour'"),
+        (["--target", "price", "--contamination", "0.5"], 2, "contamination"),
+        (["--target", "price", "--alpha", "0"], 2, "alpha"),
+        ([], 2, "target"),
+    ],
+)
+def test_wrong_usage(table: Path, words: list[str], code: int, message: str, capsys: Any) -> None:
+    assert main(["sever", "regress", str(table), *words]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_missing_file(tmp_path: Path, capsys: Any) -> None:
+    assert main(["sever", "regress", str(tmp_path / "no.csv"), "--target", "y"]) == 1
+    assert "no.csv" in capsys.readouterr().err

@@ -1,0 +1,289 @@
+"""`tamis.sever.sever`, its gradients, baselines and attacks. Oracles: dense NumPy, by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from tamis.sever import OuterGradients, SeverRound, attacks, baselines, losses, sever
+from tamis.sever.gradients import spectrum
+
+
+def location(x: Any) -> tuple[Any, Any]:
+    """The mean as a learner: ``(mean - x)^2 / 2``."""
+    return lambda rows: x[rows].mean(axis=0), lambda mean, rows: mean - x[rows]
+
+
+def poisoned(n: int = 300, bad: int = 30, d: int = 7) -> Any:
+    x = np.random.default_rng(3).normal(size=(n, d))
+    x[-bad:] = 6.0 + 0.1 * x[-bad:]
+    return x
+
+
+@pytest.mark.parametrize("m", [1, 3])
+@pytest.mark.parametrize("intercept", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_outer_gradients_are_the_matrix_they_stand_for(
+    m: int, intercept: bool, sparse: bool
+) -> None:
+    rng = np.random.default_rng(m)
+    n, d = 31, 9
+    X, a, c = rng.normal(size=(n, d)), rng.normal(size=(n, m)), rng.normal(size=d)
+    Z = np.hstack([X - c, np.ones((n, 1))]) if intercept else X - c
+    whole = np.einsum("im,iq->imq", a, Z).reshape(n, -1)
+    given = scipy.sparse.csr_matrix(X) if sparse else X
+    rows = OuterGradients(a, given, intercept=intercept, center=c)
+    assert rows.shape == whole.shape
+    V, U = rng.normal(size=(whole.shape[1], 2)), rng.normal(size=(n, 2))
+    np.testing.assert_allclose(rows.matmat(V), whole @ V, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(rows.rmatmat(U), whole.T @ U, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(rows.rmatvec(U[:, 0]), whole.T @ U[:, 0], rtol=1e-12, atol=1e-12)
+    some = np.array([4, 30, 0])
+    np.testing.assert_allclose(rows.take(some).matvec(V[:, 0]), whole[some] @ V[:, 0], rtol=1e-12)
+    found = spectrum(rows)
+    values = np.linalg.svd(whole - whole.mean(axis=0))[1]
+    assert found.eigenvalue == pytest.approx(values[0] ** 2 / n, rel=1e-8)
+    left, sizes, _ = np.linalg.svd(whole - whole.mean(axis=0), full_matrices=False)
+    for k in (1, 3):
+        lengths = np.sqrt(np.square(left[:, :k] * sizes[:k]).sum(axis=1))
+        for given in (rows, whole):
+            np.testing.assert_allclose(spectrum(given, k).lengths, lengths, atol=1e-3 * sizes[0])
+
+
+@pytest.mark.parametrize(("n", "p"), [(1, 5), (2, 2), (5, 1), (2, 400), (33, 3)])
+def test_spectrum_at_the_edges(n: int, p: int) -> None:
+    G = np.random.default_rng(n + p).normal(size=(n, p))
+    expected = np.linalg.svd(G - G.mean(axis=0))[1][0] ** 2 / n
+    for given in (G, OuterGradients(np.ones(n), G)):
+        assert spectrum(given).eigenvalue == pytest.approx(expected, rel=1e-6, abs=1e-25)
+    flat = spectrum(OuterGradients(np.zeros(n), G))
+    assert flat.eigenvalue == 0.0
+    assert not flat.lengths.any()
+
+
+@pytest.mark.parametrize("rule", ["top", "randomized", "filter"])
+def test_poison_is_found(rule: Any) -> None:
+    x = poisoned()
+    fit, gradients = location(x)
+    result = sever(fit, gradients, len(x), contamination=0.1, rule=rule)
+    assert np.flatnonzero(~result.support).tolist() == list(range(270, 300))
+    np.testing.assert_allclose(result.model, x[:270].mean(axis=0))
+    assert result.scores[270:].min() > result.scores[:270].max()
+    assert result.stop_reason == "stable"
+    assert all(isinstance(entry, SeverRound) for entry in result.history)
+
+
+def test_without_readmission_exactly_the_rounds_fractions_go() -> None:
+    x = poisoned()
+    fit, gradients = location(x)
+    result = sever(fit, gradients, 300, contamination=0.1, rounds=3, fraction=0.05, readmit=False)
+    sizes = [300]
+    for _ in range(3):
+        sizes.append(sizes[-1] - int(np.ceil(0.05 * sizes[-1] - 1e-9)))
+    assert [entry.n_active for entry in result.history] == sizes[1:]
+    assert int(result.support.sum()) == sizes[-1]
+
+
+@pytest.mark.parametrize("kind", ["sparse", "operator", "weights", "torch"])
+def test_every_kind_of_gradients(kind: str) -> None:
+    x = poisoned()
+    fit, gradients = location(x)
+    other: dict[str, Any] = {}
+    if kind == "sparse":
+        given = lambda model, rows: scipy.sparse.coo_matrix(gradients(model, rows))  # noqa: E731
+    elif kind == "operator":
+        given = lambda model, rows: OuterGradients(  # noqa: E731
+            np.ones(len(rows)), gradients(model, rows)
+        )
+    elif kind == "torch":
+        torch = pytest.importorskip("torch")
+        given = lambda model, rows: torch.tensor(  # noqa: E731
+            gradients(model, rows), requires_grad=True
+        )
+    else:
+        given = gradients
+        fit = lambda w: (w[:, None] * x).sum(axis=0) / w.sum()  # noqa: E731
+        other = {"fit_weights": True}
+    result = sever(fit, given, 300, contamination=0.1, **other)
+    assert not result.support[270:].any()
+    assert result.support[:270].all()
+
+
+def test_ties_do_not_follow_the_order_and_a_block_of_equal_scores_is_not_dropped_whole() -> None:
+    x = np.r_[np.zeros(200), np.ones(200)][:, None]
+    fit, gradients = location(x)
+    kept = sever(fit, gradients, 400, contamination=0.1, rounds=1, readmit=False).support
+    assert int((~kept).sum()) == 30  # ceil(.075 * 400), of 400 equal scores
+    assert 0 < int((~kept)[:200].sum()) < 30
+    again = sever(fit, gradients, 400, contamination=0.1, rounds=1, readmit=False).support
+    assert (kept == again).all()
+
+
+def test_nothing_left_contamination_zero_and_callback() -> None:
+    x = np.ones((20, 3))
+    fit, gradients = location(x)
+    assert sever(fit, gradients, 20, contamination=0.2).stop_reason == "nothing_left"
+    plain = sever(fit, gradients, 20, contamination=0.0)
+    assert plain.support.all()
+    assert plain.stop_reason == "contamination"
+    x = poisoned()
+    fit, gradients = location(x)
+    seen: list[SeverRound] = []
+    stopped = sever(
+        fit,
+        gradients,
+        300,
+        contamination=0.1,
+        callback=lambda entry: seen.append(entry) or len(seen) == 2,
+    )
+    assert stopped.stop_reason == "callback"
+    assert len(stopped.history) == len(seen) == 2
+    np.testing.assert_allclose(stopped.model, x[stopped.support].mean(axis=0))
+
+
+def test_classes_are_filtered_one_by_one() -> None:
+    x = poisoned(400, 40)
+    labels = np.arange(400) % 2
+    fit, gradients = location(x)
+    result = sever(
+        fit, gradients, 400, contamination=0.1, rounds=1, per_class=labels, readmit=False
+    )
+    assert [int((~result.support)[labels == c].sum()) for c in (0, 1)] == [15, 15]
+
+
+def test_bad_input() -> None:
+    x = poisoned()
+    fit, gradients = location(x)
+    for contamination in (0.5, -0.1, np.nan):
+        with pytest.raises(ValueError, match="contamination"):
+            sever(fit, gradients, 300, contamination=contamination)
+    with pytest.raises(ValueError, match="rule"):
+        sever(fit, gradients, 300, contamination=0.1, rule="best")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="fraction"):
+        sever(fit, gradients, 300, contamination=0.1, fraction=1.0)
+    with pytest.raises(ValueError, match="per_class"):
+        sever(fit, gradients, 300, contamination=0.1, per_class=np.zeros(3))
+    labels = np.r_[np.zeros(298), 1, 1]
+    with pytest.raises(ValueError, match=r"class number 1 .* lose all"):
+        sever(fit, gradients, 300, contamination=0.1, per_class=labels, fraction=0.9)
+    with pytest.raises(ValueError, match="one row for each of 300"):
+        sever(fit, lambda m, rows: x[:5], 300, contamination=0.1)
+
+    def spoiled(model: Any, rows: Any) -> Any:
+        table = gradients(model, rows).copy()
+        table[17, 2] = np.nan
+        return table
+
+    with pytest.raises(ValueError, match="row 17"):
+        sever(fit, spoiled, 300, contamination=0.1)
+    with pytest.raises(ValueError, match="row 1"):
+        OuterGradients(np.array([1.0, np.inf]), np.ones((2, 3)))
+    with pytest.raises(TypeError, match="dense"):
+        sever(
+            fit,
+            lambda m, rows: OuterGradients(np.ones(len(rows)), x[rows]),
+            300,
+            contamination=0.1,
+            rule="filter",
+        )
+
+
+def test_an_exception_in_fit_passes() -> None:
+    x = poisoned()
+    calls = []
+
+    def fit(rows: Any) -> Any:
+        calls.append(len(rows))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return x[rows].mean(axis=0)
+
+    with pytest.raises(KeyboardInterrupt):
+        sever(fit, location(x)[1], 300, contamination=0.1)
+
+
+@pytest.mark.parametrize(
+    ("loss", "derivative"),
+    [
+        (lambda z, y: (z - y) ** 2 / 2, losses.squared),
+        (lambda z, y: np.maximum(0, 1 - y * z), losses.hinge),
+        (lambda z, y: np.maximum(0, 1 - y * z) ** 2, losses.squared_hinge),
+        (lambda z, y: np.logaddexp(0, -y * z), losses.logistic),
+        (
+            lambda z, y: np.where(y * z < -1, -4 * y * z, np.maximum(0, 1 - y * z) ** 2),
+            losses.modified_huber,
+        ),
+        (
+            lambda z, y: np.where(abs(z - y) < 1, (z - y) ** 2 / 2, abs(z - y) - 0.5),
+            lambda z, y: losses.huber(z, y, 1.0),
+        ),
+    ],
+)
+def test_derivatives_equal_finite_differences(loss: Any, derivative: Any) -> None:
+    z = np.random.default_rng(0).normal(scale=2, size=200)
+    y = np.where(np.arange(200) % 2, 1.0, -1.0)
+    h = 1e-6
+    expected = (loss(z + h, y) - loss(z - h, y)) / (2 * h)
+    np.testing.assert_allclose(derivative(z, y), expected, atol=1e-6)
+
+
+def test_multinomial_derivative() -> None:
+    z = np.random.default_rng(0).normal(size=(20, 4))
+    labels = np.arange(20) % 4
+    h = 1e-6
+
+    def loss(z: Any) -> Any:
+        return np.log(np.exp(z).sum(axis=1)) - z[np.arange(20), labels]
+
+    found = losses.multinomial(z, labels)
+    for j in range(4):
+        step = h * (np.arange(4) == j)
+        np.testing.assert_allclose(
+            found[:, j], (loss(z + step) - loss(z - step)) / (2 * h), atol=1e-8
+        )
+
+
+@pytest.mark.parametrize("kind", ["l2", "loss", "gradient", "gradient_centered"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_baselines_drop_what_they_say(kind: Any, sparse: bool) -> None:
+    x = poisoned()
+    fit, gradients = location(x)
+
+    def values(model: Any, rows: Any) -> Any:
+        if kind == "loss":
+            return ((model - x[rows]) ** 2).sum(axis=1)
+        table = x[rows] if kind == "l2" else gradients(model, rows)
+        return scipy.sparse.csr_matrix(table) if sparse else table
+
+    found = baselines.remove(kind, fit, values, 300, contamination=0.1, rounds=2)
+    assert int(found.support.sum()) == 300 - 15 - 15
+    assert not found.support[270:].any()
+    assert baselines.remove("none", fit, None, 300, contamination=0.1).support.all()
+
+
+def test_ransac() -> None:
+    x = poisoned()
+    fit, _ = location(x)
+    found = baselines.ransac(
+        fit, lambda m, rows: ((m - x[rows]) ** 2).sum(axis=1), 300, contamination=0.1, sample=10
+    )
+    assert not found.support[270:].any()
+    assert int(found.support.sum()) == 270
+
+
+def test_attacks() -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(500, 40)), rng.normal(size=500)
+    bad, target = attacks.regression_attack(X, y, 50, strength=2.0)
+    b = X.T @ y
+    # X'y of all: b minus the mean of b (1 + noise); the noise of 50 rows, five deviations
+    assert np.linalg.norm(b + bad.T @ target) < 5 * np.linalg.norm(b) / (10 * np.sqrt(50))
+    assert (target == -2.0).all()
+    labels, flipped = attacks.flip_labels(np.arange(100) % 3, 0.2)
+    assert len(flipped) == 20
+    assert (np.flatnonzero(labels != np.arange(100) % 3) == flipped).all()
+    with pytest.raises(ValueError, match="two classes"):
+        attacks.flip_labels(np.zeros(5), 0.2)
