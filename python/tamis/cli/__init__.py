@@ -1,4 +1,4 @@
-"""The command ``tamis``: ``mean``, ``outliers``, ``sever``, ``certify``, ``analyze``, ``demo`` and ``info``.
+"""The command ``tamis``: robust statistics, SEVER, certificates, a demonstration, information.
 
 Each subcommand is a module here with ``add_parser(subparsers)`` and ``run(args) -> int``. Only the
 module of the command that is asked for is imported, so that ``tamis --help`` stays quick.
