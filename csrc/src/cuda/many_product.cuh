@@ -100,6 +100,7 @@ __global__ void __launch_bounds__(ManyShape::kMostThreads, 1)
     float sum[kRows][2] = {};
 #pragma unroll
     for (int q = 0; q < 8; ++q) {
+      __syncwarp();
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         float x[4];
@@ -154,9 +155,11 @@ __global__ void __launch_bounds__(ManyShape::kMostThreads, 1)
   const auto multiply = [&](const float* tile, const float* z, const float* weights) {
 #pragma unroll
     for (int i0 = 0; i0 < 8; i0 += 4) {
+      __syncwarp();
       float part[4][2][4] = {};  // by itself first, so that errors grow with tiles
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
+        if (r % 2 == 0) __syncwarp();
         float four[4];
         load_vector(z + r * kVectors + eight + i0, four);
 #pragma unroll
