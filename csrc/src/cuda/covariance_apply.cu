@@ -119,8 +119,7 @@ struct KeepProjections {
   const T* offset;
   int k;
 
-  __device__ void take(std::int64_t i, int first, int columns, const T* numbers,
-                       int stride) const {
+  __device__ void take(std::int64_t i, int first, int columns, const T* numbers, int stride) const {
     for (int c = 0; c < columns; ++c) {
       z[i * k + first + c] = numbers[c * stride] + offset[first + c];
     }

@@ -9,13 +9,6 @@
 
 #include "src/cuda/rows.cuh"
 
-#if !defined(TAMIS_VARIANT) || TAMIS_VARIANT == 0
-#define TAMIS_MANY_BLOCKS (sizeof(T) == 4 ? 4 : 3)
-#define TAMIS_MANY_UNROLL 1
-#else
-#define TAMIS_MANY_BLOCKS 3
-#define TAMIS_MANY_UNROLL 2
-#endif
 namespace tamis::cuda {
 
 template <class T>
@@ -23,13 +16,14 @@ struct DirectionTiling {
   static constexpr int kOwn = 16 / static_cast<int>(sizeof(T));  ///< numbers of one access
   static constexpr int kAcross = 8;                              ///< lanes side by side
   static constexpr int kDown = kWarp / kAcross;
-  static constexpr int kRows = kWarp / kDown;             ///< of a lane
-  static constexpr int kDirections = kAcross * kOwn;      ///< at once
-  static constexpr int kColumns = kAcross * kOwn;         ///< of X, at once
-  static constexpr int kRoom = kColumns + kOwn;           ///< a row in shared memory: other banks
-  static constexpr int kStride = kWarp + 1;               ///< a direction there
+  static constexpr int kRows = kWarp / kDown;         ///< of a lane
+  static constexpr int kDirections = kAcross * kOwn;  ///< at once
+  static constexpr int kColumns = kAcross * kOwn;     ///< of X, at once
+  static constexpr int kRoom = kColumns + kOwn;       ///< a row in shared memory: other banks
+  static constexpr int kStride = kWarp + 1;           ///< a direction there
   static constexpr int kThreads = 128;
-  static constexpr int kSummed = 16 * kColumns;  ///< columns in one running sum, then they are added
+  static constexpr int kSummed =
+      16 * kColumns;  ///< columns in one running sum, then they are added
 
   /// Columns with those behind that are zero.
   static std::int64_t padded(std::int64_t d) { return (d + kColumns - 1) / kColumns * kColumns; }
@@ -54,14 +48,13 @@ struct ManyDirections {
 
 /// The visitor's take, row and finish are those of row_kernel (row_pass.cuh); each row is a lane's.
 template <class T, bool kVector, class Visitor>
-__global__ void __launch_bounds__(DirectionTiling<T>::kThreads, TAMIS_MANY_BLOCKS)
+__global__ void __launch_bounds__(DirectionTiling<T>::kThreads, 3)
     many_directions_kernel(DeviceRows<T> rows, ManyDirections<T> what, Visitor visitor) {
   using Tiling = DirectionTiling<T>;
   constexpr int kOwn = Tiling::kOwn;
   constexpr int kRows = Tiling::kRows;
   constexpr int kDown = Tiling::kDown;
   constexpr int kWarps = Tiling::kThreads / kWarp;
-  constexpr int kUnroll = TAMIS_MANY_UNROLL;
   __shared__ __align__(16) T tiles[kWarps][kWarp * Tiling::kRoom];
   __shared__ T projections[kWarps][Tiling::kDirections * Tiling::kStride];
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
@@ -124,12 +117,13 @@ __global__ void __launch_bounds__(DirectionTiling<T>::kThreads, TAMIS_MANY_BLOCK
             store_vector(tile + row_of(r, 0) * Tiling::kRoom + column, ahead[r]);
           } else {
 #pragma unroll
-            for (int o = 0; o < kOwn; ++o) tile[row_of(r, o) * Tiling::kRoom + column] = ahead[r][o];
+            for (int o = 0; o < kOwn; ++o)
+              tile[row_of(r, o) * Tiling::kRoom + column] = ahead[r][o];
           }
         }
         __syncwarp();
         if (j0 + Tiling::kColumns < d) read_ahead(j0 + Tiling::kColumns);
-#pragma unroll kUnroll
+#pragma unroll 2
         for (int j = 0; j < Tiling::kColumns; j += kOwn) {
           T numbers[kOwn][kOwn];
 #pragma unroll

@@ -34,17 +34,17 @@ struct ManyShape {
 struct ManyShared {
   const float** at;
   double* mass;
-  double* sums;    ///< one a thread
-  float* tiles;    ///< 2 * kRows rows minus the shift
-  float* parts;    ///< 2 * warps * kZ parts of projections
-  float* z;        ///< 2 * kZ: weight times projection
-  float* shift;    ///< by column
+  double* sums;  ///< one a thread
+  float* tiles;  ///< 2 * kRows rows minus the shift
+  float* parts;  ///< 2 * warps * kZ parts of projections
+  float* z;      ///< 2 * kZ: weight times projection
+  float* shift;  ///< by column
   float* weights;
   float* offset;  ///< (shift - mean) . v
 
   static std::size_t bytes(const ManyShape& s) {
-    const int floats = 2 * (s.kRows * s.width() + s.warps * s.kZ + s.kZ) + s.width() + s.kAtOnce +
-                       s.kVectors;
+    const int floats =
+        2 * (s.kRows * s.width() + s.warps * s.kZ + s.kZ) + s.width() + s.kAtOnce + s.kVectors;
     return s.kAtOnce * (sizeof(float*) + sizeof(double)) + s.threads() * sizeof(double) +
            static_cast<std::size_t>(floats) * sizeof(float);
   }
@@ -89,18 +89,19 @@ __global__ void __launch_bounds__(ManyShape::kMostThreads, 1)
 #pragma unroll
       for (int e = 0; e < 2; ++e) {
         const int c = pair + e;
-        v[q][o][e] = j < d && c < shape.k ? static_cast<float>(task.v[j * task.element_stride +
-                                                                      c * task.vector_stride])
-                                          : 0.0f;
+        v[q][o][e] =
+            j < d && c < shape.k
+                ? static_cast<float>(task.v[j * task.element_stride + c * task.vector_stride])
+                : 0.0f;
       }
     }
-    __syncthreads();
+    __syncthreads();  // not all loads at once: registers
   }
   const auto project = [&](const float* tile, float* parts) {
     float sum[kRows][2] = {};
 #pragma unroll
     for (int q = 0; q < 8; ++q) {
-      __syncwarp();
+      __syncwarp();  // here and below: loads stay near their use, or registers would spill
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         float x[4];
@@ -135,8 +136,7 @@ __global__ void __launch_bounds__(ManyShape::kMostThreads, 1)
   // shift - mean is projected like a row.
   for (int j = thread; j < width; j += blockDim.x) {
     const float at = j < d ? shift_of(task, j) : 0.0f;
-    const double off =
-        task.mean != nullptr && j < d ? static_cast<double>(at) - task.mean[j] : 0.0;
+    const double off = task.mean != nullptr && j < d ? static_cast<double>(at) - task.mean[j] : 0.0;
     shared.shift[j] = at;
     shared.tiles[j] = static_cast<float>(off);
 #pragma unroll

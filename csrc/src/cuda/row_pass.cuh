@@ -66,7 +66,8 @@ __device__ __forceinline__ void measure_rows(const DeviceRows<T>& rows, const Ro
   const int count = min(what.count - c0, kDirectionsTogether);
   T sums[kRowsTogether][kDirectionsTogether] = {};
   T squares[kRowsTogether] = {};
-  T ahead[kRowsTogether][Tiling::kOwn];  // while these columns are multiplied the next ones are read
+  T ahead[kRowsTogether]
+         [Tiling::kOwn];  // while these columns are multiplied the next ones are read
   const auto read_ahead = [&](std::int64_t j0) {
 #pragma unroll
     for (int r = 0; r < kRowsTogether; ++r) {
@@ -130,8 +131,9 @@ inline constexpr int kRowBlocks = kVector && sizeof(T) == 4 ? 2 : 1;
 /// A visitor has, in this order for every tile:
 ///   take(i, first, count, z, stride)  projections first .. first + count - 1 of row i are
 ///                                     z[c * stride]; only where kKeeps is false
-///   row(i, z, distance2)  where there is a row i; if kKeeps, z[c * kRowThreads] are its projections
-///   tile(first)           by all threads: rows first .. first + kRowThreads - 1 are done
+///   row(i, z, distance2)  where there is a row i; if kKeeps, z[c * kRowThreads] are its
+///   projections tile(first)           by all threads: rows first .. first + kRowThreads - 1 are
+///   done
 /// and finish(), by all threads.
 template <class T, bool kVector, class Visitor>
 __global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector>)
@@ -157,9 +159,9 @@ __global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector>)
 #pragma unroll 1
       for (int r = warp_row; r < warp_row + kWarp && first + r < rows.count; r += kRowsTogether) {
         for (int c = c0; c == c0 || c < end; c += kDirectionsTogether) {
-          measure_rows<T, kVector>(
-              rows, what, begins + r, c, what.centre != nullptr && c == 0,
-              kept + static_cast<std::int64_t>(c - c0) * kRowThreads + r, distances + r);
+          measure_rows<T, kVector>(rows, what, begins + r, c, what.centre != nullptr && c == 0,
+                                   kept + static_cast<std::int64_t>(c - c0) * kRowThreads + r,
+                                   distances + r);
         }
       }
       __syncwarp();
