@@ -4,7 +4,7 @@
 // A warp has 32 rows to itself and needs no other: it brings a few of their columns to shared
 // memory, where each lane multiplies 8 rows by 4 directions (2 in float64). The next columns are
 // read meanwhile. Directions lie as the lanes want them and come from the first-level cache: 2 KB a
-// row at d = 512, where a lane that had one row would read 64 KB.
+// row at d = 512 and 32 directions.
 #pragma once
 
 #include "src/cuda/rows.cuh"
