@@ -1,11 +1,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
+#include "src/cuda/many_product.cuh"
 #include "src/cuda/pack.cuh"
 #include "src/cuda/product_kernel.cuh"
-#include "src/cuda/row_pass.cuh"
 #include "src/detail/covariance_apply_backend.hpp"
 #include "src/detail/matrix_check.hpp"
 
@@ -82,16 +83,30 @@ std::int64_t slot_size(std::int64_t d, std::int64_t k, bool with_mean) {
   return (k + (with_mean ? 1 : 0)) * d + k + 1;
 }
 
+/// Lays out one read of the rows by blocks that each leave a slot.
+template <class Shape, class T>
+BlockSums split(Shape& shape, const Product<T>& product, Workspace& workspace, const Call& call) {
+  const std::int64_t n = product.rows.count;
+  const std::int64_t size = slot_size(product.rows.d, product.k, product.mean == nullptr);
+  const std::int64_t tiles = (n + shape.tile() - 1) / shape.tile();
+  const std::int64_t bytes = n * product.rows.d * static_cast<std::int64_t>(sizeof(T));
+  split_rows(shape, n, block_count(bytes, 18 * size, tiles));
+  return workspace.block_sums(blocks_of(shape, n), size, call);
+}
+
 template <class T>
 void one_read(const Product<T>& product, ProductStatus* status, Workspace& workspace,
               const Call& call) {
-  const std::int64_t n = product.rows.count;
   const std::int64_t d = product.rows.d;
+  if constexpr (std::is_same_v<T, float>) {
+    if (many_product_fits(d, product.k)) {
+      ManyShape shape(d, product.k);
+      const BlockSums sums = split(shape, product, workspace, call);
+      return launch_many_product(product, shape, sums, status, call);
+    }
+  }
   ProductShape shape = product_shape<T>(across_for<T>(d), static_cast<int>(product.k), true);
-  const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
-  const std::int64_t tiles = (n + shape.tile() - 1) / shape.tile();
-  split_rows(shape, n, block_count(n * d * static_cast<std::int64_t>(sizeof(T)), 18 * size, tiles));
-  const BlockSums sums = workspace.block_sums(blocks_of(shape, n), size, call);
+  const BlockSums sums = split(shape, product, workspace, call);
   launch_product<T, true>(product, shape, KnownProjections<T>{}, sums,
                           dim3(static_cast<unsigned>(sums.blocks)), status, call);
 }
@@ -104,9 +119,9 @@ struct KeepProjections {
   const T* offset;
   int k;
 
-  __device__ void take(std::int64_t i, int first, int columns, const T* numbers) const {
+  __device__ void take(std::int64_t i, int first, int columns, const T* numbers, int stride) const {
     for (int c = 0; c < columns; ++c) {
-      z[i * k + first + c] = numbers[c * kRowThreads] + offset[first + c];
+      z[i * k + first + c] = numbers[c * stride] + offset[first + c];
     }
   }
   __device__ void row(std::int64_t, const T*, T) const {}
@@ -154,9 +169,7 @@ void two_reads(const Product<T>& product, ProductStatus* status, Workspace& work
                   static_cast<unsigned>((d + width - 1) / width));
   for (std::int64_t begin = 0; begin < n; begin += most) {
     const std::int64_t count = std::min(most, n - begin);
-    const int tiles = static_cast<int>(RowTiling<T>::tiles(count));
-    visit_rows(product.rows.part(begin, count),
-               RowMeasures<T>{packed.centre.get(), packed.v.get(), shape.k}, tiles,
+    visit_rows(product.rows.part(begin, count), packed,
                KeepProjections<T>{z.get(), packed.offset.get(), shape.k}, call);
     launch_product<T, false>(product, shape,
                              KnownProjections<T>{z.get(), begin, begin + count, begin > 0}, sums,

@@ -123,8 +123,8 @@ struct ProjectVisitor {
   T* out;
   std::int64_t count;
 
-  __device__ void take(std::int64_t i, int first, int columns, const T* z) const {
-    for (int c = 0; c < columns; ++c) out[(first + c) * count + i] = z[c * kRowThreads];
+  __device__ void take(std::int64_t i, int first, int columns, const T* z, int stride) const {
+    for (int c = 0; c < columns; ++c) out[(first + c) * count + i] = z[c * stride];
   }
   __device__ void row(std::int64_t, const T*, T) const {}
   __device__ void tile(std::int64_t) const {}

@@ -121,20 +121,8 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
   int tiles = 0;  // since sums were last flushed
   for (int first = 0; first < count; first += chunk) {
     __syncthreads();
-#pragma unroll 1
-    for (int t = static_cast<int>(threadIdx.x); t < chunk; t += blockDim.x) {
-      T w = T(0);
-      const T* from = shared.shift;
-      if (first + t < count) {
-        const std::int64_t number = task.rows.number(begin + first + t);
-        w = task.rows.weight(number);
-        if (!(w >= T(0)) || isinf(w)) atomicExch(&status->bad_weight, 1u);
-        if (w > T(0)) from = task.rows.data + number * task.rows.stride + base;
-      }
-      shared.at[t] = from;
-      shared.weights[t] = w > T(0) ? w : T(0);
-      shared.mass[t] = (first > 0 ? shared.mass[t] : 0.0) + static_cast<double>(shared.weights[t]);
-    }
+    note_rows(task, begin + first, count - first, chunk, base, shared.shift, first > 0, shared.at,
+              shared.weights, shared.mass, status);
     __syncthreads();
     const int left = min(count - first, chunk);
 #pragma unroll 1

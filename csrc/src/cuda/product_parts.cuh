@@ -15,6 +15,29 @@ __device__ __forceinline__ T shift_of(const Product<T>& task, std::int64_t j) {
   return isfinite(rounded) ? rounded : T(0);
 }
 
+/// Where `most` rows from `begin` on lie, and their weights, to shared memory: rows of weight zero,
+/// and those that there are not (from `there` on), are the shift. Weights go to their sums too.
+template <class T>
+__device__ __forceinline__ void note_rows(const Product<T>& task, std::int64_t begin, int there,
+                                          int most, int base, const T* shift, bool add,
+                                          const T** at, T* weights, double* mass,
+                                          ProductStatus* status) {
+#pragma unroll 1
+  for (int t = static_cast<int>(threadIdx.x); t < most; t += blockDim.x) {
+    T w = T(0);
+    const T* from = shift;
+    if (t < there) {
+      const std::int64_t number = task.rows.number(begin + t);
+      w = task.rows.weight(number);
+      if (!(w >= T(0)) || isinf(w)) atomicExch(&status->bad_weight, 1u);
+      if (w > T(0)) from = task.rows.data + number * task.rows.stride + base;
+    }
+    at[t] = from;
+    weights[t] = w > T(0) ? w : T(0);
+    mass[t] = (add ? mass[t] : 0.0) + static_cast<double>(weights[t]);
+  }
+}
+
 /// This warp's part of the projections: entry r * kSlices + i for row r on column i.
 template <class T, int kSlices, int kRows>
 __device__ __forceinline__ void project(const T (&x)[kRows][kOwn<T>],

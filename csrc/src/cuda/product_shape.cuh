@@ -112,11 +112,13 @@ ProductShape product_shape(int across, int k, bool fused) {
   return shape;
 }
 
-inline void split_rows(ProductShape& shape, std::int64_t n, int blocks) {
+template <class Shape>
+void split_rows(Shape& shape, std::int64_t n, int blocks) {
   const std::int64_t tiles = (n + shape.tile() - 1) / shape.tile();
   shape.rows_per_block = (tiles + blocks - 1) / blocks * shape.tile();
 }
-inline int blocks_of(const ProductShape& shape, std::int64_t n) {
+template <class Shape>
+int blocks_of(const Shape& shape, std::int64_t n) {
   return static_cast<int>((n + shape.rows_per_block - 1) / shape.rows_per_block);
 }
 

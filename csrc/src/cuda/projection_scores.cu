@@ -2,14 +2,13 @@
 
 #include "src/cuda/moments.cuh"
 #include "src/cuda/pack.cuh"
-#include "src/cuda/row_pass.cuh"
 #include "src/detail/matrix_check.hpp"
 #include "src/detail/projection_scores_backend.hpp"
 
 namespace tamis::cuda {
 namespace {
 
-/// Adds up squares of projections; larger k takes more than one read of X.
+/// Adds up squares of projections.
 template <class T>
 struct SumSquares {
   static constexpr bool kKeeps = false;
@@ -19,9 +18,9 @@ struct SumSquares {
   T sum = T(0);
   bool bad = false;
 
-  __device__ void take(std::int64_t, int first, int count, const T* z) {
+  __device__ void take(std::int64_t, int first, int count, const T* z, int stride) {
     for (int c = 0; c < count; ++c) {
-      const T at = z[c * kRowThreads] + offset[first + c];
+      const T at = z[c * stride] + offset[first + c];
       sum = mul_add(at, at, sum);
     }
   }
@@ -51,8 +50,7 @@ void run(const detail::ProjectionTask& task, const Call& call) {
   DeviceBuffer<unsigned> flag(1, call);
   flag.zero(1, call);
   const SumSquares<T> visitor{static_cast<T*>(task.scores.data), packed.offset.get(), flag.get()};
-  const RowMeasures<T> what{packed.centre.get(), packed.v.get(), static_cast<int>(task.k)};
-  visit_rows(rows, what, row_blocks(rows), visitor, call);
+  visit_rows(rows, packed, visitor, call);
   if (flag.numbers(call)[0] == 0) return;
   const auto check = [&](const char* name, const double* numbers, std::int64_t count) {
     if (numbers == nullptr) return;

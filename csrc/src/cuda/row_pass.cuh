@@ -52,53 +52,47 @@ __device__ __forceinline__ void load_own(const T* from, std::int64_t j0, std::in
   }
 }
 
-/// Rows of a warp and directions that are measured together: their sums are in registers. With many
-/// directions fewer rows, so that each is still read once.
-template <class T, bool kMany>
-struct RowBatch {
-  static constexpr int kAtOnce = kMany ? 2 : 4;
-  static constexpr int kTogether = kMany ? 128 / static_cast<int>(sizeof(T)) : 8;
-};
+inline constexpr int kRowsTogether = 4;        ///< of a warp, measured together
+inline constexpr int kDirectionsTogether = 8;  ///< their sums are in registers
 
-/// Projections of kAtOnce rows on kTogether directions, and their distances: those of row r on
+/// Projections of a few rows on a few directions, and the rows' distances: those of row r on
 /// direction c go to z[c * kRowThreads + r].
-template <class T, bool kVector, bool kMany>
+template <class T, bool kVector>
 __device__ __forceinline__ void measure_rows(const DeviceRows<T>& rows, const RowMeasures<T>& what,
                                              const std::int64_t* at, int c0, bool distances, T* z,
                                              T* distance2) {
   using Tiling = RowTiling<T>;
-  constexpr int kAtOnce = RowBatch<T, kMany>::kAtOnce;
-  constexpr int kTogether = RowBatch<T, kMany>::kTogether;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int count = min(what.count - c0, kTogether);
-  T sums[kAtOnce][kTogether] = {};
-  T squares[kAtOnce] = {};
-  T ahead[kAtOnce][Tiling::kOwn];  // while these columns are multiplied the next ones are read
+  const int count = min(what.count - c0, kDirectionsTogether);
+  T sums[kRowsTogether][kDirectionsTogether] = {};
+  T squares[kRowsTogether] = {};
+  T ahead[kRowsTogether]
+         [Tiling::kOwn];  // while these columns are multiplied the next ones are read
   const auto read_ahead = [&](std::int64_t j0) {
 #pragma unroll
-    for (int r = 0; r < kAtOnce; ++r) {
+    for (int r = 0; r < kRowsTogether; ++r) {
       load_own<T, kVector>(rows.data + at[r], j0, rows.d, lane, ahead[r]);
     }
   };
   read_ahead(0);
 #pragma unroll 1
   for (std::int64_t j0 = 0; j0 < rows.d; j0 += Tiling::kChunk) {
-    T x[kAtOnce][Tiling::kOwn];
+    T x[kRowsTogether][Tiling::kOwn];
     T about[Tiling::kOwn];
     load_own<T, kVector>(what.origin, j0, rows.d, lane, about);
 #pragma unroll
-    for (int r = 0; r < kAtOnce; ++r) {
+    for (int r = 0; r < kRowsTogether; ++r) {
 #pragma unroll
       for (int o = 0; o < Tiling::kOwn; ++o) x[r][o] = ahead[r][o] - about[o];
     }
     if (j0 + Tiling::kChunk < rows.d) read_ahead(j0 + Tiling::kChunk);
 #pragma unroll
-    for (int c = 0; c < kTogether; ++c) {
+    for (int c = 0; c < kDirectionsTogether; ++c) {
       if (c >= count) continue;
       T v[Tiling::kOwn];
       load_own<T, kVector>(what.v + (c0 + c) * rows.d, j0, rows.d, lane, v);
 #pragma unroll
-      for (int r = 0; r < kAtOnce; ++r) {
+      for (int r = 0; r < kRowsTogether; ++r) {
 #pragma unroll
         for (int o = 0; o < Tiling::kOwn; ++o) {
           sums[r][c] = mul_add(x[r][o], v[o], sums[r][c]);
@@ -112,7 +106,7 @@ __device__ __forceinline__ void measure_rows(const DeviceRows<T>& rows, const Ro
       for (int o = 0; o < Tiling::kOwn; ++o) {
         const T to_centre = centre[o] - about[o];
 #pragma unroll
-        for (int r = 0; r < kAtOnce; ++r) {
+        for (int r = 0; r < kRowsTogether; ++r) {
           const T off = x[r][o] - to_centre;
           squares[r] = mul_add(off, off, squares[r]);
         }
@@ -120,31 +114,31 @@ __device__ __forceinline__ void measure_rows(const DeviceRows<T>& rows, const Ro
     }
   }
 #pragma unroll
-  for (int r = 0; r < kAtOnce; ++r) {
+  for (int r = 0; r < kRowsTogether; ++r) {
     const T sum = transposed_sum(sums[r]);
     if (lane < count) z[lane * kRowThreads + r] = sum;
   }
   if (distances) {
     const T sum = transposed_sum(squares);
-    if (lane < kAtOnce) distance2[lane] = sum;
+    if (lane < kRowsTogether) distance2[lane] = sum;
   }
 }
 
 /// Blocks on a multiprocessor, at least: where registers allow it.
-template <class T, bool kVector, bool kMany>
-inline constexpr int kRowBlocks = kVector && !kMany && sizeof(T) == 4 ? 2 : 1;
+template <class T, bool kVector>
+inline constexpr int kRowBlocks = kVector && sizeof(T) == 4 ? 2 : 1;
 
 /// A visitor has, in this order for every tile:
-///   take(i, first, count, z)  projections first .. first + count - 1 of row i are z[c * stride];
-///                             only where kKeeps is false
-///   row(i, z, distance2)      where there is a row i; z[c * stride] are its projections if kKeeps
-///   tile(first)               by all threads: rows first .. first + kRowThreads - 1 are done
-/// and finish(), by all threads. The stride is kRowThreads.
-template <class T, bool kVector, bool kMany, class Visitor>
-__global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector, kMany>)
+///   take(i, first, count, z, stride)  projections first .. first + count - 1 of row i are
+///                                     z[c * stride]; only where kKeeps is false
+///   row(i, z, distance2)  where there is a row i; if kKeeps, z[c * kRowThreads] are its
+///   projections tile(first)           by all threads: rows first .. first + kRowThreads - 1 are
+///   done
+/// and finish(), by all threads.
+template <class T, bool kVector, class Visitor>
+__global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector>)
     row_kernel(DeviceRows<T> rows, RowMeasures<T> what, Visitor visitor) {
   using Tiling = RowTiling<T>;
-  using Batch = RowBatch<T, kMany>;
   __shared__ T fit[Tiling::kFit * kRowThreads];
   __shared__ T distances[kRowThreads];
   __shared__ std::int64_t begins[kRowThreads];
@@ -163,16 +157,16 @@ __global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector, kMany>)
     for (int c0 = 0; c0 == 0 || c0 < what.count; c0 += pass) {
       const int end = min(c0 + pass, what.count);
 #pragma unroll 1
-      for (int r = warp_row; r < warp_row + kWarp && first + r < rows.count; r += Batch::kAtOnce) {
-        for (int c = c0; c == c0 || c < end; c += Batch::kTogether) {
-          measure_rows<T, kVector, kMany>(
-              rows, what, begins + r, c, what.centre != nullptr && c == 0,
-              kept + static_cast<std::int64_t>(c - c0) * kRowThreads + r, distances + r);
+      for (int r = warp_row; r < warp_row + kWarp && first + r < rows.count; r += kRowsTogether) {
+        for (int c = c0; c == c0 || c < end; c += kDirectionsTogether) {
+          measure_rows<T, kVector>(rows, what, begins + r, c, what.centre != nullptr && c == 0,
+                                   kept + static_cast<std::int64_t>(c - c0) * kRowThreads + r,
+                                   distances + r);
         }
       }
       __syncwarp();
       if constexpr (!Visitor::kKeeps) {
-        if (i < rows.count) visitor.take(i, c0, end - c0, kept + mine);
+        if (i < rows.count) visitor.take(i, c0, end - c0, kept + mine, kRowThreads);
         __syncwarp();
       }
     }
@@ -195,14 +189,8 @@ void visit_rows(const DeviceRows<T>& rows, RowMeasures<T> what, int blocks, cons
     call.launched();
   };
   const bool vector = rows.template vectors<RowTiling<T>::kOwn>();
-  if constexpr (!Visitor::kKeeps) {  // the others have few directions: not worth more kernels
-    if (what.count > RowBatch<T, false>::kTogether) {
-      if (vector) return launch(row_kernel<T, true, true, Visitor>);
-      return launch(row_kernel<T, false, true, Visitor>);
-    }
-  }
-  if (vector) return launch(row_kernel<T, true, false, Visitor>);
-  launch(row_kernel<T, false, false, Visitor>);
+  if (vector) return launch(row_kernel<T, true, Visitor>);
+  launch(row_kernel<T, false, Visitor>);
 }
 
 /// Blocks for a pass that leaves nothing behind for each of them.

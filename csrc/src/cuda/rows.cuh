@@ -74,6 +74,14 @@ __device__ __forceinline__ void load_vector(const double* from, double (&to)[siz
   }
 }
 
+/// The same way back.
+__device__ __forceinline__ void store_vector(float* to, const float (&from)[4]) {
+  *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+}
+__device__ __forceinline__ void store_vector(double* to, const double (&from)[2]) {
+  *reinterpret_cast<double2*>(to) = make_double2(from[0], from[1]);
+}
+
 /// Two consecutive numbers from a boundary of both.
 __device__ __forceinline__ void load_pair(const float* from, float (&to)[2]) {
   const float2 two = *reinterpret_cast<const float2*>(from);
