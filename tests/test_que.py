@@ -107,6 +107,17 @@ def test_detector() -> None:
     np.testing.assert_array_equal(ranks(-plain.training_scores_), ranks(que_scores(X)))
 
 
+def test_one_far_cluster_does_not_hide_the_other_directions() -> None:
+    """Oracle: the labels. As published, the mean moves and one eigenvalue takes all the weight."""
+    X = np.random.default_rng(0).standard_normal((2000, 10))
+    X[:60, 0] += 1000.0
+    X[60:100] += 5.0
+    robust = QUEOutlierDetector(0.05).fit(X).training_scores_
+    assert set(np.argsort(robust)[:100].tolist()) == set(range(100))
+    published = QUEOutlierDetector(0.05, whiten="none").fit(X).training_scores_
+    assert len(set(np.argsort(published)[:100].tolist()) & set(range(60, 100))) < 20
+
+
 @pytest.mark.parametrize(
     ("parameters", "match"),
     [

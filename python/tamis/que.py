@@ -105,11 +105,15 @@ def scores_of(
 
 
 def exact_root(
-    array: NDArray[Any], center: NDArray[np.float64], multiple: float
+    array: NDArray[Any],
+    center: NDArray[np.float64],
+    multiple: float,
+    cap: float = math.inf,
 ) -> NDArray[np.float64]:
     """R with ``R R' = exp(multiple S / lambda_1) / trace``; the top eigenvalue is subtracted first.
 
-    Columns whose weight is below 1e-20 of the largest are left out.
+    Eigenvalues above ``cap`` count as ``cap``. Columns whose weight is below 1e-20 of the largest
+    are left out.
     """
     n, d = array.shape
     C = np.zeros((d, d))
@@ -121,6 +125,7 @@ def exact_root(
     if not np.isfinite(C).all():
         raise ValueError("X: expected values whose squares are finite, got larger ones")
     values, vectors = np.linalg.eigh(C)
+    values = np.minimum(values, cap)
     top = float(values[-1])
     if top <= 0.0:
         return np.zeros((d, 1))

@@ -23,6 +23,8 @@ from tamis.que import exact_root, scores_of
 
 __all__ = ["QUEOutlierDetector"]
 
+ENOUGH = 2.0  # variance of whitened rows; a direction with more gains no more weight
+
 
 class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
     """Outliers by quantum entropy scores, after a whitening that outliers do not reach.
@@ -35,11 +37,12 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
     alpha : float >= 0
         See `tamis.que_scores`.
     whiten : {"robust", "none"} or array of shape (m, n_features_in_)
-        "robust": by the rows that `tamis.RobustCovariance` keeps. An array: by the covariance of
-        these reference rows, known to be good.
+        "robust": by the mean and covariance of the rows that `tamis.RobustCovariance` keeps. An
+        array: by those of these reference rows, known to be good. "none": as published, about the
+        mean of all rows.
     rounds : int >= 1
         Rounds of scores; between them the rows of ``contamination / rounds`` largest scores go and
-        the centre is found anew. The scores of the last round count.
+        the weights of the directions are found anew. The scores of the last round count.
     random_state : int, numpy RandomState or Generator, optional
     n_jobs : int, optional
         CPU threads of native code.
@@ -55,6 +58,13 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
         A row's score is ``-|| root_' (x - location_) ||^2``.
     n_features_in_ : int
     feature_names_in_ : object array, where the rows had names of columns
+
+    Notes
+    -----
+    Departures from the paper where rows are whitened: distances are from the clean centre, not from
+    the mean, and eigenvalues above 2 weigh like 2 (good rows have 1). With one direction of
+    eigenvalue 1000 the published weights would see that direction alone, although rows so far out
+    need no weight to be found. ``docs/robust_covariance.md`` has what either is worth.
 
     Examples
     --------
@@ -97,18 +107,18 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
         _rows.check_finite(array)
         share, alpha, rounds = self._parameters()
         n = array.shape[0]
-        W, found = self._whitening(array)
+        W, found, centre = self._whitening(array)
         flagged = int(share * n + 1e-9)
         if self.contamination == "auto":
             flagged = n - int(found.sum())
         kept = np.ones(n, dtype=bool)
         for number in range(rounds):
-            base = mean_of(array, kept)
+            base = mean_of(array, kept) if centre is None else centre
             Z = (array - base) @ W
-            chosen = Z[kept]
-            middle = chosen.mean(axis=0)
-            root = exact_root(chosen, middle, alpha) if Z.shape[1] else np.zeros((0, 1))
-            scores = scores_of(Z, middle, root) if Z.shape[1] else np.zeros(n)
+            zero = np.zeros(Z.shape[1])
+            cap = np.inf if self._raw() else ENOUGH
+            root = exact_root(Z[kept], zero, alpha, cap) if Z.shape[1] else np.zeros((0, 1))
+            scores = scores_of(Z, zero, root) if Z.shape[1] else np.zeros(n)
             if number + 1 < rounds:
                 gone = (flagged * (number + 1)) // rounds
                 kept = np.ones(n, dtype=bool)
@@ -128,8 +138,13 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
             raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
         return share, alpha, _arrays.check_int(self.rounds, "rounds", 1)
 
-    def _whitening(self, array: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """(d, r), and the rows that were used for it."""
+    def _raw(self) -> bool:
+        return isinstance(self.whiten, str) and self.whiten == "none"
+
+    def _whitening(
+        self, array: NDArray[Any]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64] | None]:
+        """(d, r), the rows that were used for it, and the centre, where it is known."""
         n, d = array.shape
         everything = np.ones(n, dtype=bool)
         if not isinstance(self.whiten, str):
@@ -137,14 +152,17 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
             _rows.check_finite(given, "whiten")
             if given.shape[1] != d:
                 raise ValueError(f"whiten: expected {d} columns, got {given.shape[1]}")
-            return moments(given, np.ones(len(given), dtype=bool), False).whiten, everything
+            good = moments(given, np.ones(len(given), dtype=bool), False)
+            return good.whiten, everything, good.mean
         if self.whiten not in ("robust", "none"):
             raise ValueError(f"whiten: expected 'robust', 'none' or an array, got {self.whiten!r}")
-        if self.whiten == "none" and self.contamination != "auto":
-            return np.eye(d), everything
+        if self._raw() and self.contamination != "auto":
+            return np.eye(d), everything, None
         filter_by = RobustCovariance("auto", random_state=self.random_state, n_jobs=self.n_jobs)
         found, _ = find_clean_rows(filter_by, array)
-        return (np.eye(d) if self.whiten == "none" else found.moments.whiten), found.kept
+        if self._raw():
+            return np.eye(d), found.kept, None
+        return found.moments.whiten, found.kept, found.moments.mean
 
     def score_samples(self, X: Any) -> Any:
         """Minus the QUE score of rows, (m,): higher for more normal ones."""
