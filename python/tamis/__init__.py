@@ -34,7 +34,7 @@ from tamis.ops import (
 )
 
 if TYPE_CHECKING:
-    from tamis import analysis, compat, estimators, location, plotting, smoothing
+    from tamis import analysis, backdoor, compat, estimators, location, plotting, smoothing
     from tamis.estimators import (
         QUEOutlierDetector,
         RobustCovariance,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     )
     from tamis.que import que_scores
 
-_SUBMODULES = ("analysis", "compat", "estimators", "location", "plotting", "smoothing")
+_SUBMODULES = ("analysis", "backdoor", "compat", "estimators", "location", "plotting", "smoothing")
 _LATER = {  # name -> the module that has it
     "QUEOutlierDetector": "estimators",
     "RobustCovariance": "estimators",
@@ -82,6 +82,7 @@ __all__ = [
     "SpectralOutlierDetector",
     "__version__",
     "analysis",
+    "backdoor",
     "binomial_test_half",
     "certified_radius",
     "clopper_pearson",
