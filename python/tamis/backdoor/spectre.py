@@ -32,7 +32,8 @@ class Spectre(ClassDetector):
     contamination, multiplier, random_state, n_jobs
         As in `SpectralSignatures`.
     k : int >= 1 or "auto"
-        Directions. "auto": of 2, 4, 8, ... 64 (at most a tenth of the rows), the number for which
+        Directions. "auto": of 2, 4, 8, ... 64 (at most the columns and a tenth of the rows, which
+        number is tried too), the one for which
         the rows that would go stand out most: their mean score minus that of the others, in
         standard deviations of the others.
     alpha : float >= 0
@@ -99,7 +100,8 @@ class Spectre(ClassDetector):
         most = max(1, min(d, 252, n - 1))
         room = max(1, min(most, n // _ROWS_A_DIRECTION))
         if self.k == "auto":
-            ladder = [k for k in _LADDER if k <= room] or [room]
+            top = min(room, _LADDER[-1])
+            ladder = [*(k for k in _LADDER if k < top), top]
         else:
             ladder = [min(int(self.k), most)]
         mean = _classes.class_mean(rows, members)
