@@ -74,7 +74,9 @@ class Trigger:
             rng = np.random.default_rng(self.seed)
             picture = rng.random(out.shape[1:]) * np.asarray(self.colour)
             mixed = (1.0 - self.alpha) * out + self.alpha * picture
-            return (np.rint(mixed) if out.dtype.kind in "iu" else mixed).astype(out.dtype)
+            return np.asarray(
+                (np.rint(mixed) if out.dtype.kind in "iu" else mixed).astype(out.dtype)
+            )
         for down, right in _SHAPES[self.kind]:
             row, column = self.position[0] + down, self.position[1] + right
             if not (0 <= row < out.shape[1] and 0 <= column < out.shape[2]):
