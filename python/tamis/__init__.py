@@ -34,7 +34,16 @@ from tamis.ops import (
 )
 
 if TYPE_CHECKING:
-    from tamis import analysis, compat, estimators, location, plotting, sever, smoothing
+    from tamis import (
+        analysis,
+        backdoor,
+        compat,
+        estimators,
+        location,
+        plotting,
+        sever,
+        smoothing,
+    )
     from tamis.estimators import (
         QUEOutlierDetector,
         RobustCovariance,
@@ -53,7 +62,16 @@ if TYPE_CHECKING:
     )
     from tamis.que import que_scores
 
-_SUBMODULES = ("analysis", "compat", "estimators", "location", "plotting", "sever", "smoothing")
+_SUBMODULES = (
+    "analysis",
+    "backdoor",
+    "compat",
+    "estimators",
+    "location",
+    "plotting",
+    "sever",
+    "smoothing",
+)
 _LATER = {  # name -> the module that has it
     "QUEOutlierDetector": "estimators",
     "RobustCovariance": "estimators",
@@ -82,6 +100,7 @@ __all__ = [
     "SpectralOutlierDetector",
     "__version__",
     "analysis",
+    "backdoor",
     "binomial_test_half",
     "certified_radius",
     "clopper_pearson",

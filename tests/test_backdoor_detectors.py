@@ -1,0 +1,128 @@
+"""Detectors of poisoned training examples: scores, removal, reports, bad input."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tamis.backdoor import ActivationClustering, SpectralSignatures, Spectre, Trigger, poison
+
+DETECTORS = [SpectralSignatures, Spectre, ActivationClustering]
+
+
+def attacked(dtype: Any = np.float64) -> tuple[Any, Any, Any]:
+    """Three classes of about 400 rows; 30 rows of class 1 are shifted together."""
+    rng = np.random.default_rng(3)
+    R = rng.standard_normal((1201, 12)) + 5.0
+    labels = rng.integers(0, 3, 1201)
+    bad = np.zeros(1201, dtype=bool)
+    bad[np.flatnonzero(labels == 1)[:30]] = True
+    R[bad] += 3.0
+    return R.astype(dtype), labels, bad
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("as_coded", [False, True])
+def test_scores_are_those_of_the_paper(dtype: Any, as_coded: bool) -> None:
+    """Oracle: the full SVD of each class in float64.
+
+    The eigensolver ends at residuals of 1e-3 of the top value; the angle is that over the relative
+    gap, so scores are within a few percent of the largest.
+    """
+    R, labels, _ = attacked(dtype)
+    found = SpectralSignatures(0.05, as_coded=as_coded).fit(R, labels)
+    for label in range(3):
+        rows = R[labels == label].astype(np.float64)
+        centred = rows - rows.mean(axis=0)
+        values, v = np.linalg.svd(centred)[1:]
+        expected = np.abs(rows @ v[0]) if as_coded else np.square(centred @ v[0])
+        scores = found.scores_[labels == label]
+        assert np.abs(scores - expected).max() < 0.05 * expected.max()
+        entry = found.class_report_[label]
+        assert entry.top_eigenvalue == pytest.approx(values[0] ** 2 / len(rows), rel=1e-2)
+        assert entry.removed == int(0.075 * len(rows))
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_poison_goes_and_its_class_is_named(detector: Any) -> None:
+    """Oracle: which rows were shifted. No score moves when the rows come in another order."""
+    R, labels, bad = attacked()
+    found = detector(0.1).fit(R, labels)
+    assert found.removed_[bad].all()
+    assert 1 in found.suspected_classes_
+    report, clean = found.detect_poison()
+    np.testing.assert_array_equal(clean == 0, found.removed_)
+    assert report[1]["rows"] == int((labels == 1).sum())
+    only = detector(0.1).fit(R, labels, classes=[1])
+    assert not only.removed_[labels != 1].any()
+    np.testing.assert_array_equal(only.scores_[labels == 1], found.scores_[labels == 1])
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_equal_rows_are_no_error(detector: Any) -> None:
+    found = detector(0.1).fit(np.ones((40, 3)), np.arange(40) % 2)
+    np.testing.assert_array_equal(found.scores_, 0.0)
+    assert found.suspected_classes_ == []
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_bad_input(detector: Any) -> None:
+    R, labels, _ = attacked()
+    alone = labels.copy()
+    alone[17] = 9
+    with pytest.raises(ValueError, match=r"at least 2 rows in a class, got 1 in class 9 \(row 17"):
+        detector().fit(R, alone)
+    detector().fit(R, alone, classes=[0, 1, 2])
+    with pytest.raises(ValueError, match="labels: expected 1201, one a row, got 1200"):
+        detector().fit(R, labels[:-1])
+    with pytest.raises(ValueError, match="labels: expected integers"):
+        detector().fit(R, labels + 0.5)
+    with pytest.raises(ValueError, match=r"classes: .*\[7\]"):
+        detector().fit(R, labels, classes=[0, 7])
+    with pytest.raises(ValueError, match="multiplier: class 0 would lose all"):
+        detector(0.4, 2.5).fit(R, labels)
+    R[130, 5] = np.nan
+    with pytest.raises(ValueError, match="got nan in row 130, column 5"):
+        detector().fit(R, labels)
+
+
+def test_a_real_class_of_embeddings(data_dir: Path) -> None:
+    """Oracle: the known intruders, 5% of the rows, rank above chance."""
+    with np.load(data_dir / "embeddings" / "CIFAR10_0_f16_sub2632.npz") as file:
+        R, bad = file["X"], file["y"].ravel() == 1
+    scores = Spectre(0.05).fit(R, np.zeros(len(R), int)).scores_
+    ranks = np.argsort(np.argsort(scores))
+    m = int(bad.sum())
+    auc = (ranks[bad].sum() - m * (m - 1) / 2) / (m * (len(bad) - m))
+    assert auc > 0.5
+
+
+@pytest.mark.parametrize("kind", ["pixel", "pattern", "ell", "blend"])
+def test_poison_is_as_in_the_protocol(kind: Any) -> None:
+    """Oracle: counts, origins and pixels, one by one."""
+    images = np.random.default_rng(0).integers(0, 200, (300, 9, 9), dtype=np.uint8)
+    labels = np.arange(300) % 3
+    trigger = Trigger(kind, (4, 4), 255)
+    bad = poison(images, labels, trigger, 2, source=1, share=0.1, seed=5)
+    assert bad.is_poison.sum() == 10
+    assert len(bad.images) == 300
+    assert len(np.unique(bad.origin)) == 300
+    assert (labels[bad.origin[bad.is_poison]] == 1).all()
+    assert (bad.labels[bad.is_poison] == 2).all()
+    clean = ~bad.is_poison
+    np.testing.assert_array_equal(bad.images[clean], images[bad.origin[clean]])
+    changed = (bad.images[-1] != images[bad.origin[-1]]).sum()
+    wanted = {"pixel": 1, "pattern": 5, "ell": 3}.get(kind)
+    assert changed == wanted if wanted else changed > 60
+    again = poison(images, labels, trigger, 2, source=1, share=0.1, seed=5)
+    np.testing.assert_array_equal(again.origin, bad.origin)
+    kept = poison(images, labels, trigger, 2, relabel=False, delete_originals=False)
+    assert len(kept.images) == 310
+    assert (labels[kept.origin[kept.is_poison]] == 2).all()
+    with pytest.raises(ValueError, match="source: expected a class"):
+        poison(images, labels, trigger, 2, source=8)
+    with pytest.raises(ValueError, match="reaches pixel"):
+        Trigger("ell", (8, 8)).stamp(images)
