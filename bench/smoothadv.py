@@ -1,6 +1,7 @@
 """Does adversarial training of the smoothed network raise its certificates? MNIST, a small CNN.
 
     python bench/smoothadv.py [--quick] [--device cuda] [--workers 8] [--out FOLDER]
+    python bench/smoothadv.py --small               # a tenth of it: 10 minutes on two cores
     python bench/smoothadv.py --only figures        # from the stored results
     python bench/smoothadv.py --only finetune       # MNIST -> scikit-learn's digits
 
@@ -29,8 +30,26 @@ from _results import Progress, ResultFile
 RESULTS = Path(__file__).parent / "results"
 RADII = np.arange(41) / 10  # of the stored curves
 SIGMAS = (0.25, 0.5, 1.0)
-TRAIN, EPOCHS, COPIES = 8000, 40, 10_000
+TRAIN = 8000
 FIELDS = ("sigma", "method", "epsilon", "num_noise", "seed", "epochs", "images", "n", "acr", "curve")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of it: images to train with, epochs, attack steps, every which image, copies."""
+
+    train: int
+    epochs: int
+    steps: int
+    every: int
+    copies: int
+
+
+SCALES = {
+    "full": Scale(TRAIN, 40, 4, 4, 10_000),
+    "small": Scale(TRAIN, 15, 2, 10, 1000),
+    "quick": Scale(2000, 4, 4, 40, 1000),
+}
 
 
 @dataclass(frozen=True)
@@ -54,9 +73,16 @@ class Model:
         }
 
 
-def grid(*, quick: bool) -> list[Model]:
-    if quick:
+def grid(scale: str) -> list[Model]:
+    if scale == "quick":
         return [Model(0.5, "gaussian", 0.0, 2, 0), Model(0.5, "pgd", 1.0, 2, 0)]
+    if scale == "small":  # one radius for every sigma
+        return [
+            Model(sigma, kind, 0.0 if kind == "gaussian" else min(1.0, 2 * sigma), 2, seed)
+            for seed in range(3)
+            for kind in ("gaussian", "pgd", "base", "ddn")[: 4 if seed == 0 else 2]
+            for sigma in SIGMAS
+        ]
     kinds = [
         ("gaussian", 0.0, 4),
         ("pgd", 1.0, 4),
@@ -94,7 +120,7 @@ def curve_of(radius: Any) -> tuple[float, str]:
     return float(np.maximum(radius, 0).mean()), " ".join(f"{value:.4f}" for value in curve)
 
 
-def measure(model: Model, device: str, quick: bool) -> tuple[Model, list[object], float]:
+def measure(model: Model, device: str, scale: Scale) -> tuple[Model, list[object], float]:
     import torch
 
     from tamis import adversarial
@@ -102,36 +128,35 @@ def measure(model: Model, device: str, quick: bool) -> tuple[Model, list[object]
     torch.set_num_threads(1)
     began = perf_counter()
     X, y = mnist()
-    epochs, copies, every = (4, 1000, 40) if quick else (EPOCHS, COPIES, 4)
-    count = 2000 if quick else TRAIN
     network = adversarial.build("small_cnn", (1, 28, 28), 10, seed=model.seed).to(device)
-    data = torch.from_numpy(X[:count]).to(device), torch.from_numpy(y[:count]).to(device)
+    data = tuple(torch.from_numpy(part[: scale.train]).to(device) for part in (X, y))
     adversarial.train(
         network,
         data,
         sigma=model.sigma,
-        steps=4,
-        warmup=min(10, epochs),
-        epochs=epochs,
+        steps=scale.steps,
+        warmup=min(10, scale.epochs),
+        epochs=scale.epochs,
         lr=0.05,
-        lr_step=max(1, epochs * 3 // 8),
+        lr_step=max(1, scale.epochs * 3 // 8),
         seed=model.seed,
         **model.options,
     )
-    radius = certified(network, model.sigma, X[TRAIN::every], y[TRAIN::every], copies, device)
+    chosen = slice(TRAIN, None, scale.every)
+    radius = certified(network, model.sigma, X[chosen], y[chosen], scale.copies, device)
     acr, curve = curve_of(radius)
-    row = [*astuple(model), epochs, len(radius), copies, acr, curve]
+    row = [*astuple(model), scale.epochs, len(radius), scale.copies, acr, curve]
     return model, row, perf_counter() - began
 
 
 def run_grid(args: argparse.Namespace) -> None:
-    table = ResultFile(args.out / "smoothadv.csv", FIELDS, 5, lambda _: False)
+    table = ResultFile(args.out / f"{args.stem}.csv", FIELDS, 5, lambda _: False)
     began = perf_counter()
-    todo = [m for m in grid(quick=args.quick) if astuple(m) not in table]
+    todo = [m for m in grid(args.scale) if astuple(m) not in table]
     progress = Progress([1.0] * len(todo))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(args.workers, mp_context=context) as pool:
-        waiting = {pool.submit(measure, m, args.device, args.quick) for m in todo}
+        waiting = {pool.submit(measure, m, args.device, SCALES[args.scale]) for m in todo}
         for future in as_completed(waiting):
             if future.cancelled():
                 continue
@@ -162,14 +187,14 @@ def mean_curves(table: ResultFile) -> dict[tuple[float, str, float, int], tuple[
     }
 
 
-def figures(out: Path) -> None:
+def figures(out: Path, stem: str) -> None:
     """The three figures of the talk and the ablation; a table of all means."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    table = ResultFile(out / "smoothadv.csv", FIELDS, 5, lambda _: False)
+    table = ResultFile(out / f"{stem}.csv", FIELDS, 5, lambda _: False)
     if not table.rows:
         sys.exit(f"no results in {table.path}")
     curves = mean_curves(table)
@@ -197,24 +222,25 @@ def figures(out: Path) -> None:
         single.plot(RADII, smooth[key][0], **style, label=name)
         single.plot(RADII, envelope(plain, sigma), "--", **style)
         for method, line in (("pgd", "-"), ("base", ":")):
-            if (sigma, method, 1.0, 4) in curves:
+            compared = next((k for k in curves if k[:2] == (sigma, "base")), None)
+            if compared is not None and (sigma, method, *compared[2:]) in curves:
                 label = {"pgd": "-log E F", "base": "E -log F"}[method]
                 ablation.plot(
                     RADII,
-                    curves[sigma, method, 1.0, 4][0],
+                    curves[sigma, method, *compared[2:]][0],
                     line,
                     **style,
                     label=f"{label}, sigma {sigma:g}",
                 )
     per_sigma.set_title("upper envelope per sigma")
     single.set_title("one model per sigma (highest ACR); dashed: Gaussian")
-    ablation.set_title("attack on the smoothed F, and on F with noise (eps 1, m 4)")
+    ablation.set_title("attack on the smoothed F, and on F with noise")
     for ax in axes.flat:
         ax.set(xlabel="l2 radius", ylabel="certified accuracy", xlim=(0, 4), ylim=(0, 1))
         ax.grid(alpha=0.3)
         ax.legend(fontsize=7)
     fig.tight_layout()
-    fig.savefig(out / "smoothadv.png", dpi=70)
+    fig.savefig(out / f"{stem}.png", dpi=70)
     lines = [
         "| sigma | training | eps | m | seeds | ACR (lowest, highest) | most gained, at radius |",
         "|---|---|---|---|---|---|---|",
@@ -228,7 +254,7 @@ def figures(out: Path) -> None:
         lines.append(
             f"| {key[0]:g} | {key[1]} | {key[2]:g} | {key[3]} | {seeds} | {spread} | {won} |"
         )
-    (out / "smoothadv.md").write_text("\n".join(lines) + "\n")
+    (out / f"{stem}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
@@ -292,12 +318,17 @@ def run_finetune(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="two models, few images and epochs")
+    parser.add_argument(
+        "--small", action="store_true", help="15 epochs, 2 steps, m = 2, 200 images, n = 1000"
+    )
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=2, help="models trained at once")
     parser.add_argument("--budget", type=float, default=0.0, help="start no model after so many s")
     parser.add_argument("--only", choices=("grid", "finetune", "figures"))
     parser.add_argument("--out", type=Path, help="default: results, build/bench if --quick")
     args = parser.parse_args()
+    args.scale = "quick" if args.quick else "small" if args.small else "full"
+    args.stem = "smoothadv" if args.scale == "full" else f"smoothadv_{args.scale}"
     if args.out is None:
         args.out = Path("build/bench") if args.quick else RESULTS
     if args.only in (None, "grid"):
@@ -305,7 +336,7 @@ def main() -> None:
     if args.only in (None, "finetune"):
         run_finetune(args)
     if args.only in (None, "figures"):
-        figures(args.out)
+        figures(args.out, args.stem)
 
 
 if __name__ == "__main__":
