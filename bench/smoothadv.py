@@ -31,7 +31,18 @@ RESULTS = Path(__file__).parent / "results"
 RADII = np.arange(41) / 10  # of the stored curves
 SIGMAS = (0.25, 0.5, 1.0)
 TRAIN = 8000
-FIELDS = ("sigma", "method", "epsilon", "num_noise", "seed", "epochs", "images", "n", "acr", "curve")
+FIELDS = (
+    "sigma",
+    "method",
+    "epsilon",
+    "num_noise",
+    "seed",
+    "epochs",
+    "images",
+    "n",
+    "acr",
+    "curve",
+)
 
 
 @dataclass(frozen=True)

@@ -167,9 +167,7 @@ def test_stein_direction_converges() -> None:
         noise = BatchNoise(x, 0.5, seed=2)
         stein = evaluate(model, x, y, noise, m, chunk=5000, direction="stein").direction
         assert stein is not None
-        cosines.append(
-            float(torch.cosine_similarity(stein.flatten(1), exact.flatten(1)).min())
-        )
+        cosines.append(float(torch.cosine_similarity(stein.flatten(1), exact.flatten(1)).min()))
     assert cosines == sorted(cosines)
     assert cosines[-1] > 0.98
 
@@ -246,9 +244,9 @@ def test_attacked_accuracy_is_not_below_certified_accuracy() -> None:
         model, x[held], y[held], epsilon=0.05, sigma=0.1, steps=10, num_noise=16, restarts=2, seed=1
     )
     answers = smooth.predict_batch(attacked.numpy(), n=2000, alpha=1e-6)
-    assert np.array_equal(answers, y[held].numpy()) or set(
-        answers[answers != y[held].numpy()]
-    ) <= {Smooth.ABSTAIN}
+    assert np.array_equal(answers, y[held].numpy()) or set(answers[answers != y[held].numpy()]) <= {
+        Smooth.ABSTAIN
+    }
 
 
 def test_epsilon_zero_is_clean() -> None:

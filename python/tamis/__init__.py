@@ -34,7 +34,7 @@ from tamis.ops import (
 )
 
 if TYPE_CHECKING:
-    from tamis import analysis, compat, estimators, location, plotting, smoothing
+    from tamis import adversarial, analysis, compat, estimators, location, plotting, smoothing
     from tamis.estimators import (
         QUEOutlierDetector,
         RobustCovariance,
@@ -53,7 +53,15 @@ if TYPE_CHECKING:
     )
     from tamis.que import que_scores
 
-_SUBMODULES = ("analysis", "compat", "estimators", "location", "plotting", "smoothing")
+_SUBMODULES = (
+    "adversarial",
+    "analysis",
+    "compat",
+    "estimators",
+    "location",
+    "plotting",
+    "smoothing",
+)
 _LATER = {  # name -> the module that has it
     "QUEOutlierDetector": "estimators",
     "RobustCovariance": "estimators",
@@ -81,6 +89,7 @@ __all__ = [
     "RobustPCA",
     "SpectralOutlierDetector",
     "__version__",
+    "adversarial",
     "analysis",
     "binomial_test_half",
     "certified_radius",

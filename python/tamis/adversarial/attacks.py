@@ -225,9 +225,7 @@ def eot_pgd(
         base = (run * (steps + 1) + 1) * num_noise
 
         def at_step(at: torch.Tensor, t: int, base: int = base) -> Evaluation:
-            return evaluate(
-                model, at, y, noise, num_noise, chunk=chunk, first=base + t * num_noise
-            )
+            return evaluate(model, at, y, noise, num_noise, chunk=chunk, first=base + t * num_noise)
 
         found = _ascend(
             at_step,

@@ -13,9 +13,7 @@ import torch
 __all__ = ["export_onnx"]
 
 
-def export_onnx(
-    model: torch.nn.Module, path: str | os.PathLike[str], shape: Sequence[int]
-) -> Path:
+def export_onnx(model: torch.nn.Module, path: str | os.PathLike[str], shape: Sequence[int]) -> Path:
     """Write a network as an ONNX file with a free batch dimension, and check what it answers.
 
     Parameters

@@ -329,7 +329,9 @@ class _Trainer:
             raise ValueError("model: expected weights with requires_grad=True, got none")
         self._device, self._dtype = moving[0].device, moving[0].dtype
         if recipe.amp == "float16" and self._device.type != "cuda":
-            raise ValueError(f"amp: expected 'bfloat16' or None on {self._device.type}, got 'float16'")
+            raise ValueError(
+                f"amp: expected 'bfloat16' or None on {self._device.type}, got 'float16'"
+            )
         self._optimizer = torch.optim.SGD(
             moving,
             lr=recipe.lr,
