@@ -6,9 +6,9 @@
     python bench/smoothadv.py --only finetune       # MNIST -> scikit-learn's digits
 
 Needs vision/mnist of the data (TAMIS_DATA_DIR): the 10,000 images of MNIST's test file, the first
-8000 to train with, 500 of the other 2000 (every 4th) to certify, n = 10,000, n0 = 100, alpha = .001.
-Every finished model is a row of results/smoothadv.csv at once; a run goes on from there. Accuracies,
-no timings: they may be made on any device.
+8000 to train with, 500 of the other 2000 (every 4th) to certify, n = 10,000, n0 = 100, alpha
+= .001. Every finished model is a row of results/smoothadv.csv at once; a run goes on from there.
+Accuracies, no timings: they may be made on any device.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ def figures(out: Path, stem: str) -> None:
                 label = {"pgd": "-log E F", "base": "E -log F"}[method]
                 ablation.plot(
                     RADII,
-                    curves[sigma, method, *compared[2:]][0],
+                    curves[(sigma, method, *compared[2:])][0],
                     line,
                     **style,
                     label=f"{label}, sigma {sigma:g}",

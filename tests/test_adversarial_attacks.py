@@ -1,4 +1,4 @@
-"""Attacks: gradients, ball and box, closed forms, certificates; the oracle of each test is named."""
+"""Attacks: gradients, ball and box, closed forms, certificates; each test names its oracle."""
 
 from __future__ import annotations
 

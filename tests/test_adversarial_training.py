@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tamis import adversarial
 from tamis.adversarial.noise import BatchNoise
 
 SHAPE = (1, 4, 4)
 OPTIONS: dict[str, Any] = {
-    "sigma": 0.25, "epsilon": 0.5, "steps": 2, "num_noise": 2, "warmup": 3, "batch_size": 16, "seed": 5,
+    "sigma": 0.25, "epsilon": 0.5, "steps": 2, "num_noise": 2, "warmup": 3,
+    "batch_size": 16, "seed": 5,
 }  # fmt: skip
 
 
@@ -47,20 +48,21 @@ def test_losses_by_their_formulas() -> None:
     model, (x, y) = network(), data(6)
     place = {"sigma": 0.25, "seed": 5, "step": 7}
     logits = model(copies(x, 4)).reshape(4, 6, 3)
-    plain = F.cross_entropy(logits.flatten(0, 1), y.repeat(4))
+    plain = functional.cross_entropy(logits.flatten(0, 1), y.repeat(4))
     got = adversarial.gaussian_loss(model, x, y, num_noise=4, **place)
     torch.testing.assert_close(got, plain)
     zero = adversarial.smoothadv_loss(model, x, y, epsilon=0.0, num_noise=4, **place)
     torch.testing.assert_close(zero, plain)
     mean = logits.softmax(2).mean(0)
-    kl = F.kl_div(logits.log_softmax(2), mean.expand(4, -1, -1), reduction="sum") / 24
+    kl = functional.kl_div(logits.log_softmax(2), mean.expand(4, -1, -1), reduction="sum") / 24
     entropy = torch.distributions.Categorical(mean).entropy().mean()
     got = adversarial.consistency_loss(model, x, y, num_noise=4, **place)
     torch.testing.assert_close(got, plain + 10 * kl + 0.5 * entropy)
     clean, noisy = model(x), model(copies(x, 1))
     got = adversarial.stability_loss(model, x, y, **place)
     torch.testing.assert_close(
-        got, F.cross_entropy(clean, y) + 2 * F.cross_entropy(noisy, clean.softmax(1))
+        got,
+        functional.cross_entropy(clean, y) + 2 * functional.cross_entropy(noisy, clean.softmax(1)),
     )
     soft = (16 * logits).softmax(2).mean(0)
     normal = torch.distributions.Normal(0.0, 1.0)
@@ -69,7 +71,7 @@ def test_losses_by_their_formulas() -> None:
         first, second = row.detach().sort(descending=True).values[:2]
         if int(row.argmax()) == int(label):
             hinge += float((8 - (normal.icdf(first) - normal.icdf(second))).clamp_min(0))
-    expected = F.nll_loss(mean.log(), y) + 12 * 0.125 * hinge / 6
+    expected = functional.nll_loss(mean.log(), y) + 12 * 0.125 * hinge / 6
     torch.testing.assert_close(adversarial.macer_loss(model, x, y, num_noise=4, **place), expected)
 
 
@@ -83,7 +85,7 @@ def test_smoothadv_loss_is_the_loss_of_the_attack(attack: str) -> None:
         found = adversarial.smooth_adv_pgd(model, x, y, **options)
     else:
         found = adversarial.smooth_adv_ddn(model, x, y, init_norm=0.5, **options).adversarial
-    expected = F.cross_entropy(model(copies(found, 4)), y.repeat(4))
+    expected = functional.cross_entropy(model(copies(found, 4)), y.repeat(4))
     got = adversarial.smoothadv_loss(model, x, y, attack=attack, **options)
     torch.testing.assert_close(got, expected)
     got.backward()
@@ -208,7 +210,7 @@ def test_mixed_precision_stays_close() -> None:
     full = adversarial.train(network(), data(), epochs=3, lr=0.01, **OPTIONS)
     mixed = adversarial.train(network(), data(), epochs=3, lr=0.01, amp="bfloat16", **OPTIONS)
     assert mixed.history[-1]["loss"] == pytest.approx(full.history[-1]["loss"], rel=0.02)
-    with pytest.raises(ValueError, match="^amp: expected 'bfloat16' or None on cpu"):
+    with pytest.raises(ValueError, match=r"^amp: expected 'bfloat16' or None on cpu"):
         adversarial.train(network(), data(), epochs=1, amp="float16", **OPTIONS)
 
 
@@ -258,7 +260,7 @@ def test_build() -> None:
     assert same(network(4), network(4))
     assert isinstance(adversarial.build("tamis.adversarial:mlp", SHAPE, 3), nn.Module)
     for name in ("resnet", "tamis.adversarial:nothing", "no_such_module:f"):
-        with pytest.raises(ValueError, match="^name: expected"):
+        with pytest.raises(ValueError, match=r"^name: expected"):
             adversarial.build(name, SHAPE, 3)
 
 

@@ -29,7 +29,8 @@ from tamis.adversarial.losses import (
 )
 from tamis.adversarial.noise import BatchNoise
 from tamis.adversarial.objective import smoothed_cross_entropy
-from tamis.adversarial.training import NonFiniteLossError, Run, finetune, train
+from tamis.adversarial.trainer import NonFiniteLossError, Run
+from tamis.adversarial.training import finetune, train
 
 __all__ = [
     "DDN",

@@ -71,7 +71,8 @@ def pgd(
 
     Notes
     -----
-    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR 2018.
+    Source: Madry et al., "Towards deep learning models resistant to adversarial attacks", ICLR
+    2018.
     """
     check_batch(x, y)
     return _ascend(
@@ -144,8 +145,8 @@ def smooth_adv_pgd(
 
     Notes
     -----
-    Source: [Salman19] Section 2.2 and Pseudocode 2 (the published code: normalised gradient steps of
-    ``2 epsilon / steps`` from delta = 0, box, then ball). Departures: no clamping of the mean
+    Source: [Salman19] Section 2.2 and Pseudocode 2 (the published code: normalised gradient steps
+    of ``2 epsilon / steps`` from delta = 0, box, then ball). Departures: no clamping of the mean
     probability at 1e-20 (logarithms do not underflow here), random directions at zero gradients
     have unit length.
 
@@ -201,8 +202,8 @@ def eot_pgd(
 
     An attack that keeps its noise can find a point that is bad for these noise vectors alone; with
     fresh ones the ascent is on the expectation (expectation over transformations, Athalye et al.,
-    ICML 2018). The first run begins at `x`, the others at random points of the ball; of all runs the
-    one with the highest loss under noise that no run has seen is kept, image by image.
+    ICML 2018). The first run begins at `x`, the others at random points of the ball; of all runs
+    the one with the highest loss under noise that no run has seen is kept, image by image.
 
     Parameters
     ----------

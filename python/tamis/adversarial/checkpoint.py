@@ -1,4 +1,4 @@
-"""The state of a training run in one file, written whole or not at all, read without pickle code."""
+"""The state of a training run in one file: written whole or not at all, read as plain tensors."""
 
 from __future__ import annotations
 

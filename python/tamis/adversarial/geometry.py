@@ -13,7 +13,7 @@ __all__ = ["lengths", "project", "steepest"]
 def lengths(delta: torch.Tensor) -> torch.Tensor:
     """l2 norm of every image's perturbation, in a shape that broadcasts against it."""
     wide = delta if delta.dtype == torch.float64 else delta.float()
-    norms = wide.flatten(1).norm(dim=1).reshape(-1, *[1] * (delta.ndim - 1))
+    norms: torch.Tensor = wide.flatten(1).norm(dim=1).reshape(-1, *[1] * (delta.ndim - 1))
     return norms.to(delta.dtype)
 
 
@@ -37,8 +37,8 @@ def steepest(
 def project(x: torch.Tensor, delta: torch.Tensor, epsilon: float, norm: str) -> torch.Tensor:
     """`delta` within the box (x + delta in [0, 1]) and the ball, both at once.
 
-    First the box, then the ball: the ball's projection shrinks `delta` towards 0, which cannot leave
-    the box because x lies in it; the other order could end outside the ball's image of the box.
+    First the box, then the ball: the ball's projection shrinks `delta` towards 0, which cannot
+    leave the box because x lies in it.
     Source: [Salman19], the published attack. Not always the nearest point of the intersection.
     """
     if norm == "linf":

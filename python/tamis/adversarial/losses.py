@@ -1,14 +1,14 @@
 """Losses that give certificates, each a function for any training loop.
 
-All take images in [0, 1] and return the mean over the batch, ready for ``backward()``. `step` is the
-number of the batch in the run: the noise is a function of ``(seed, step)``, so give every batch its
-own.
+All take images in [0, 1] and return the mean over the batch, ready for ``backward()``. `step` is
+the number of the batch in the run: the noise is a function of ``(seed, step)``, so give every batch
+its own.
 """
 
 from __future__ import annotations
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tamis.adversarial._checks import check_batch, check_choice, check_labels, check_positive
 from tamis.adversarial.attacks import check_noise, pgd, smooth_adv_pgd
@@ -67,7 +67,7 @@ def adversarial_loss(
     seed: int = 0,
     step: int = 0,
 ) -> torch.Tensor:
-    """Cross-entropy on the adversarial images of `pgd`, with a random start (Madry et al., 2018)."""
+    """Cross-entropy on the adversarial images of `pgd` with a random start (Madry et al., 2018)."""
     found = pgd(
         model,
         x,
@@ -80,7 +80,7 @@ def adversarial_loss(
     )
     logits: torch.Tensor = model(found)
     check_labels(y, logits.shape[1])
-    return F.cross_entropy(logits, y.long())
+    return functional.cross_entropy(logits, y.long())
 
 
 def smoothadv_loss(
@@ -201,7 +201,7 @@ def stability_loss(
     noisy = _noisy_logits(model, x, y, sigma=sigma, num_noise=1, seed=seed, step=step)[0]
     clean: torch.Tensor = model(x)
     moved = -(clean.softmax(1) * noisy.log_softmax(1)).sum(1).mean()
-    return F.cross_entropy(clean, y.long()) + weight * moved
+    return functional.cross_entropy(clean, y.long()) + weight * moved
 
 
 def macer_loss(
@@ -228,8 +228,8 @@ def macer_loss(
     -----
     Source: Zhai et al., "MACER: attack-free and scalable robust training via maximizing certified
     radius", ICLR 2020: images that the soft classifier gets right, with a radius below the margin,
-    pay ``sigma / 2 * (margin - (PhiInv(pA) - PhiInv(pB)))``. Probabilities are held 1e-6 away from 0
-    and 1.
+    pay ``sigma / 2 * (margin - (PhiInv(pA) - PhiInv(pB)))``. Probabilities are held 1e-6 away from
+    0 and 1.
     """
     weight = check_positive(weight, "weight", zero=True)
     margin, sharpness = check_positive(margin, "margin"), check_positive(sharpness, "sharpness")
@@ -300,4 +300,4 @@ def _noisy_logits(
 
 
 def _cross_entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return F.cross_entropy(logits.flatten(0, 1), y.long().repeat(len(logits)))
+    return functional.cross_entropy(logits.flatten(0, 1), y.long().repeat(len(logits)))

@@ -1,8 +1,8 @@
 """What SmoothAdv maximises, ``-log mean_j softmax(f(x + n_j))_y``, and its exact gradient.
 
 [Salman19] = Salman et al., "Provably robust deep learning via adversarially trained smoothed
-classifiers", NeurIPS 2019. The smoothed classifier's probability of y is E[F(x + n)_y]; its negative
-logarithm is attacked, not the mean of negative logarithms.
+classifiers", NeurIPS 2019. The smoothed classifier's probability of y is E[F(x + n)_y]; its
+negative logarithm is attacked, not the mean of negative logarithms.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch.nn import functional as F
+from torch.nn import functional
 
 from tamis.adversarial._checks import check_labels
 from tamis.adversarial.noise import BatchNoise
@@ -47,7 +47,7 @@ def smoothed_cross_entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tenso
 
 
 def _log_probability(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """log softmax(logits)_y of shape (m, B), in float32 at least."""
+    """Log softmax(logits)_y of shape (m, B), in float32 at least."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
     index = y.long().expand(len(logits), -1).unsqueeze(2)
     return wide.log_softmax(2).gather(2, index).squeeze(2)
@@ -108,7 +108,7 @@ def evaluate(
             logits = _logits(model, point, copies, y)
             logps.append(_log_probability(logits, y))
             with torch.no_grad():
-                one_hot = F.one_hot(logits.argmax(2), logits.shape[2]).sum(0)
+                one_hot = functional.one_hot(logits.argmax(2), logits.shape[2]).sum(0)
                 votes = one_hot if votes is None else votes + one_hot
                 if direction == "stein":
                     assert copies is not None

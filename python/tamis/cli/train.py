@@ -1,4 +1,4 @@
-"""``tamis train``: a network for ``tamis certify``, trained with noise or against attacks under it."""
+"""``tamis train``: a network for ``tamis certify``, trained with noise or against attacks."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ example:
       --steps 4 --num-noise 4 --out run/
   tamis certify run/model.onnx --data test.npz --sigma .5 --out run.tsv
 
-The folder gets checkpoint.pt (after every epoch, and on Ctrl-C), log.csv, model.onnx and train.json.
-The same command goes on from the checkpoint, to the same weights; --epochs may be raised.
+The folder gets checkpoint.pt (after every epoch, and on Ctrl-C), log.csv, model.onnx and
+train.json. The same command goes on from the checkpoint, to the same weights; --epochs may be raised.
 
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage"""
 
