@@ -29,7 +29,8 @@ class BatchNoise:
     Notes
     -----
     Element (j, b, e) is ``sigma * z(seed, step, stream, j, b * d + e)`` of
-    ``tamis.gaussian_noise``: a function of its place, the same on every device. float64 gets the float32 values.
+    ``tamis.gaussian_noise``: a function of its place, the same on every device. float64 gets the
+    float32 values.
     """
 
     def __init__(

@@ -26,7 +26,8 @@ example:
   tamis certify run/model.onnx --data test.npz --sigma .5 --out run.tsv
 
 The folder gets checkpoint.pt (after every epoch, and on Ctrl-C), log.csv, model.onnx and
-train.json. The same command goes on from the checkpoint, to the same weights; --epochs may be raised.
+train.json. The same command goes on from the checkpoint, to the same weights; --epochs may be
+raised.
 
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage"""
 
