@@ -35,6 +35,7 @@ from tamis.ops import (
 
 if TYPE_CHECKING:
     from tamis import (
+        adversarial,
         analysis,
         backdoor,
         compat,
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from tamis.que import que_scores
 
 _SUBMODULES = (
+    "adversarial",
     "analysis",
     "backdoor",
     "compat",
@@ -99,6 +101,7 @@ __all__ = [
     "RobustPCA",
     "SpectralOutlierDetector",
     "__version__",
+    "adversarial",
     "analysis",
     "backdoor",
     "binomial_test_half",

@@ -1,4 +1,4 @@
-"""The command ``tamis``: robust statistics, SEVER, certificates, a demonstration, information.
+"""The command ``tamis``: robust statistics, SEVER, training, certificates, a demonstration.
 
 Each subcommand is a module here with ``add_parser(subparsers)`` and ``run(args) -> int``. Only the
 module of the command that is asked for is imported, so that ``tamis --help`` stays quick.
@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "outliers": "the rows of a table that stand out, with scores",
     "sever": "a linear model of a table of which some rows are bad",
     "certify": "certify a classifier on a data set: a class and an l2 radius for every image",
+    "train": "train a classifier for certification: Gaussian noise, SmoothAdv and others",
     "analyze": "certified accuracy by radius and more, from the logs that certify writes",
     "demo": "certify a small built-in classifier in under a minute",
     "info": "what this installation can do: version, instruction sets, CUDA, threads",

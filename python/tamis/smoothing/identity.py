@@ -29,6 +29,8 @@ class Stream(IntEnum):
     SELECTION = 0
     ESTIMATION = 1
     PREDICTION = 2
+    TRAINING = 3  # noise that a network is trained with
+    ATTACK = 4  # of attacks that judge a finished network, and random directions
 
 
 def _mix(z: Any) -> Any:

@@ -1,0 +1,354 @@
+"""Does adversarial training of the smoothed network raise its certificates? MNIST, a small CNN.
+
+    python bench/smoothadv.py [--quick] [--device cuda] [--workers 8] [--out FOLDER]
+    python bench/smoothadv.py --small               # a tenth of it: 10 minutes on two cores
+    python bench/smoothadv.py --only figures        # from the stored results
+    python bench/smoothadv.py --only finetune       # MNIST -> scikit-learn's digits
+
+Needs vision/mnist of the data (TAMIS_DATA_DIR): the 10,000 images of MNIST's test file, the first
+8000 to train with, 500 of the other 2000 (every 4th) to certify, n = 10,000, n0 = 100, alpha
+= .001. Every finished model is a row of results/smoothadv.csv at once; a run goes on from there.
+Accuracies, no timings: they may be made on any device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from _data import require_data_dir
+from _results import Progress, ResultFile
+
+RESULTS = Path(__file__).parent / "results"
+RADII = np.arange(41) / 10  # of the stored curves
+SIGMAS = (0.25, 0.5, 1.0)
+TRAIN = 8000
+FIELDS = (
+    "sigma",
+    "method",
+    "epsilon",
+    "num_noise",
+    "seed",
+    "epochs",
+    "images",
+    "n",
+    "acr",
+    "curve",
+)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of it: images to train with, epochs, attack steps, every which image, copies."""
+
+    train: int
+    epochs: int
+    steps: int
+    every: int
+    copies: int
+
+
+SCALES = {
+    "full": Scale(TRAIN, 40, 4, 4, 10_000),
+    "small": Scale(TRAIN, 15, 2, 10, 1000),
+    "quick": Scale(2000, 4, 4, 40, 1000),
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    sigma: float
+    method: str  # gaussian, pgd, ddn; base: PGD on F under noise instead of the smoothed F
+    epsilon: float
+    num_noise: int
+    seed: int
+
+    @property
+    def options(self) -> dict[str, Any]:
+        if self.method == "gaussian":
+            return {"method": "gaussian", "num_noise": self.num_noise}
+        return {
+            "method": "smoothadv",
+            "attack": "ddn" if self.method == "ddn" else "pgd",
+            "objective": "base" if self.method == "base" else "smoothed",
+            "epsilon": self.epsilon,
+            "num_noise": self.num_noise,
+        }
+
+
+def grid(scale: str) -> list[Model]:
+    if scale == "quick":
+        return [Model(0.5, "gaussian", 0.0, 2, 0), Model(0.5, "pgd", 1.0, 2, 0)]
+    if scale == "small":  # one radius for every sigma
+        return [
+            Model(sigma, kind, 0.0 if kind == "gaussian" else min(1.0, 2 * sigma), 2, seed)
+            for seed in range(3)
+            for kind in ("gaussian", "pgd", "base", "ddn")[: 4 if seed == 0 else 2]
+            for sigma in SIGMAS
+        ]
+    kinds = [
+        ("gaussian", 0.0, 4),
+        ("pgd", 1.0, 4),
+        ("base", 1.0, 4),
+        ("pgd", 0.5, 4),
+        ("ddn", 1.0, 4),
+        ("pgd", 2.0, 4),
+        ("pgd", 1.0, 1),
+        ("ddn", 2.0, 4),
+    ]
+    return [Model(s, k, e, m, seed) for seed in range(3) for k, e, m in kinds for s in SIGMAS]
+
+
+def mnist() -> tuple[Any, Any]:
+    """(10000, 1, 28, 28) float32 in [0, 1], and labels."""
+    from tamis.smoothing import load_images
+
+    (path,) = (require_data_dir() / "vision" / "mnist").glob("*images*")
+    data = load_images(path)
+    return data.images[:, None].astype(np.float32) / 255, data.labels
+
+
+def certified(network: Any, sigma: float, X: Any, y: Any, copies: int, device: str) -> Any:
+    """Radius of every image, -1 where the answer is wrong or none."""
+    from tamis.smoothing import Smooth
+
+    smooth = Smooth(network, 10, sigma, seed=2024)
+    found = smooth.certify_batch(X, 100, copies, 0.001, 50_000 if device != "cpu" else 2000)
+    return np.where(found.prediction == y, found.radius, -1.0)
+
+
+def curve_of(radius: Any) -> tuple[float, str]:
+    """Average certified radius, and certified accuracy at `RADII`."""
+    curve = (radius[:, None] >= RADII).mean(axis=0)
+    return float(np.maximum(radius, 0).mean()), " ".join(f"{value:.4f}" for value in curve)
+
+
+def measure(model: Model, device: str, scale: Scale) -> tuple[Model, list[object], float]:
+    import torch
+
+    from tamis import adversarial
+
+    torch.set_num_threads(1)
+    began = perf_counter()
+    X, y = mnist()
+    network = adversarial.build("small_cnn", (1, 28, 28), 10, seed=model.seed).to(device)
+    data = tuple(torch.from_numpy(part[: scale.train]).to(device) for part in (X, y))
+    adversarial.train(
+        network,
+        data,
+        sigma=model.sigma,
+        steps=scale.steps,
+        warmup=min(10, scale.epochs),
+        epochs=scale.epochs,
+        lr=0.05,
+        lr_step=max(1, scale.epochs * 3 // 8),
+        seed=model.seed,
+        **model.options,
+    )
+    chosen = slice(TRAIN, None, scale.every)
+    radius = certified(network, model.sigma, X[chosen], y[chosen], scale.copies, device)
+    acr, curve = curve_of(radius)
+    row = [*astuple(model), scale.epochs, len(radius), scale.copies, acr, curve]
+    return model, row, perf_counter() - began
+
+
+def run_grid(args: argparse.Namespace) -> None:
+    table = ResultFile(args.out / f"{args.stem}.csv", FIELDS, 5, lambda _: False)
+    began = perf_counter()
+    todo = [m for m in grid(args.scale) if astuple(m) not in table]
+    progress = Progress([1.0] * len(todo))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(args.workers, mp_context=context) as pool:
+        waiting = {pool.submit(measure, m, args.device, SCALES[args.scale]) for m in todo}
+        for future in as_completed(waiting):
+            if future.cancelled():
+                continue
+            model, row, seconds = future.result()
+            table.add(*row)
+            progress.step(1.0, f"{model}: ACR {row[8]:.3f}, {seconds:.0f} s")
+            if args.budget and perf_counter() - began > args.budget:
+                for other in waiting:
+                    other.cancel()
+
+
+# ---- figures and tables ------------------------------------------------------------------------
+
+
+def mean_curves(table: ResultFile) -> dict[tuple[float, str, float, int], tuple[Any, Any, int]]:
+    """(sigma, method, epsilon, m) -> mean curve, ACR of every seed, number of seeds."""
+    groups: dict[tuple[float, str, float, int], list[Any]] = {}
+    for row in table.rows:
+        key = (float(row["sigma"]), row["method"], float(row["epsilon"]), int(row["num_noise"]))
+        groups.setdefault(key, []).append(row)
+    return {
+        key: (
+            np.mean([np.array(r["curve"].split(), dtype=float) for r in rows], axis=0),
+            [float(r["acr"]) for r in rows],
+            len(rows),
+        )
+        for key, rows in groups.items()
+    }
+
+
+def figures(out: Path, stem: str) -> None:
+    """The three figures of the talk and the ablation; a table of all means."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    table = ResultFile(out / f"{stem}.csv", FIELDS, 5, lambda _: False)
+    if not table.rows:
+        sys.exit(f"no results in {table.path}")
+    curves = mean_curves(table)
+    smooth = {k: v for k, v in curves.items() if k[1] in ("pgd", "ddn")}
+    plain = {k: v for k, v in curves.items() if k[1] == "gaussian"}
+    sigmas = sorted({k[0] for k in curves})
+
+    def envelope(chosen: dict[Any, Any], sigma: float | None = None) -> Any:
+        return np.max([v[0] for k, v in chosen.items() if sigma in (None, k[0])], axis=0)
+
+    def best(sigma: float) -> Any:
+        return max((k for k in smooth if k[0] == sigma), key=lambda k: np.mean(smooth[k][1]))
+
+    fig, axes = plt.subplots(2, 2, figsize=(11, 8))
+    first, per_sigma, single, ablation = axes.flat
+    first.plot(RADII, envelope(smooth), label="SmoothAdv")
+    first.plot(RADII, envelope(plain), "--", label="Gaussian")
+    first.set_title("upper envelope of all models")
+    for colour, sigma in enumerate(sigmas):
+        style = {"color": f"C{colour}"}
+        per_sigma.plot(RADII, envelope(smooth, sigma), **style, label=f"SmoothAdv, sigma {sigma:g}")
+        per_sigma.plot(RADII, envelope(plain, sigma), "--", **style, label="Gaussian")
+        key = best(sigma)
+        name = f"{key[1].upper()} eps {key[2]:g}, m {key[3]}, sigma {sigma:g}"
+        single.plot(RADII, smooth[key][0], **style, label=name)
+        single.plot(RADII, envelope(plain, sigma), "--", **style)
+        for method, line in (("pgd", "-"), ("base", ":")):
+            compared = next((k for k in curves if k[:2] == (sigma, "base")), None)
+            if compared is not None and (sigma, method, *compared[2:]) in curves:
+                label = {"pgd": "-log E F", "base": "E -log F"}[method]
+                ablation.plot(
+                    RADII,
+                    curves[(sigma, method, *compared[2:])][0],
+                    line,
+                    **style,
+                    label=f"{label}, sigma {sigma:g}",
+                )
+    per_sigma.set_title("upper envelope per sigma")
+    single.set_title("one model per sigma (highest ACR); dashed: Gaussian")
+    ablation.set_title("attack on the smoothed F, and on F with noise")
+    for ax in axes.flat:
+        ax.set(xlabel="l2 radius", ylabel="certified accuracy", xlim=(0, 4), ylim=(0, 1))
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=7)
+    fig.tight_layout()
+    fig.savefig(out / f"{stem}.png", dpi=70)
+    lines = [
+        "| sigma | training | eps | m | seeds | ACR (lowest, highest) | most gained, at radius |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for key in sorted(curves):
+        mean, acr, seeds = curves[key]
+        gain = mean - envelope(plain, key[0]) if any(k[0] == key[0] for k in plain) else mean * 0
+        at = int(gain.argmax())
+        won = f"{100 * gain[at]:+.1f} points at {RADII[at]:.1f}" if gain[at] > 0 else "none"
+        spread = f"{np.mean(acr):.3f} ({min(acr):.3f}, {max(acr):.3f})"
+        lines.append(
+            f"| {key[0]:g} | {key[1]} | {key[2]:g} | {key[3]} | {seeds} | {spread} | {won} |"
+        )
+    (out / f"{stem}.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+
+
+# ---- pretraining -------------------------------------------------------------------------------
+
+
+def run_finetune(args: argparse.Namespace) -> None:
+    """200 digits of scikit-learn, enlarged to 28 x 28: from scratch, and pretrained on MNIST."""
+    import copy
+
+    import torch
+    from sklearn.datasets import load_digits
+
+    from tamis import adversarial
+
+    torch.set_num_threads(1)
+    digits = load_digits()
+    small = torch.from_numpy((digits.images / 16).astype(np.float32))[:, None]
+    large = torch.nn.functional.interpolate(small, (28, 28), mode="bilinear").clamp(0, 1)
+    labels = torch.from_numpy(digits.target.astype(np.int64))
+    X, y = mnist()
+    fields = ("start", "method", "seed", "sigma", "images", "n", "acr", "curve")
+    table = ResultFile(args.out / "smoothadv_finetune.csv", fields, 3, lambda _: False)
+    sigma, copies = 0.5, 1000 if args.quick else 2000
+    count = 1000 if args.quick else 4000
+    recipe = {"sigma": sigma, "epsilon": 0.5, "steps": 2, "num_noise": 2}
+    for seed in range(1 if args.quick else 3):
+        for method in ("gaussian", "smoothadv"):
+            starts = [s for s in ("scratch", "last", "all") if (s, method, seed) not in table]
+            if not starts:
+                continue
+            source = adversarial.build("small_cnn", (1, 28, 28), 10, seed=seed)
+            adversarial.train(
+                source,
+                (X[:count], y[:count]),
+                method,
+                **recipe,
+                epochs=2 if args.quick else 10,
+                lr=0.05,
+                lr_step=0,
+                warmup=3,
+                seed=seed,
+            )
+            for start in starts:
+                data = large[:200], labels[:200]
+                fit = {**recipe, "epochs": 5 if args.quick else 30, "batch_size": 50, "seed": seed}
+                if start == "scratch":
+                    network = adversarial.build("small_cnn", (1, 28, 28), 10, seed=100 + seed)
+                    adversarial.train(network, data, method, **fit, lr=0.05, lr_step=0)
+                else:
+                    network = copy.deepcopy(source)
+                    adversarial.finetune(network, data, method, scope=start, lr=0.01, **fit)
+                radius = certified(
+                    network, sigma, large[1437:].numpy(), labels[1437:].numpy(), copies, "cpu"
+                )
+                acr, curve = curve_of(radius)
+                table.add(start, method, seed, sigma, len(radius), copies, acr, curve)
+                print(start, method, seed, f"ACR {acr:.3f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="two models, few images and epochs")
+    parser.add_argument(
+        "--small", action="store_true", help="15 epochs, 2 steps, m = 2, 200 images, n = 1000"
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=2, help="models trained at once")
+    parser.add_argument("--budget", type=float, default=0.0, help="start no model after so many s")
+    parser.add_argument("--only", choices=("grid", "finetune", "figures"))
+    parser.add_argument("--out", type=Path, help="default: results, build/bench if --quick")
+    args = parser.parse_args()
+    args.scale = "quick" if args.quick else "small" if args.small else "full"
+    args.stem = "smoothadv" if args.scale == "full" else f"smoothadv_{args.scale}"
+    if args.out is None:
+        args.out = Path("build/bench") if args.quick else RESULTS
+    if args.only in (None, "grid"):
+        run_grid(args)
+    if args.only in (None, "finetune"):
+        run_finetune(args)
+    if args.only in (None, "figures"):
+        figures(args.out, args.stem)
+
+
+if __name__ == "__main__":
+    main()

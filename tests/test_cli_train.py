@@ -1,0 +1,80 @@
+"""``tamis train``: from a file of images to a model that ``tamis certify`` takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tamis.cli import main
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Two classes, dark and bright, as 8-bit pictures of 8 x 8."""
+    rng = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    X = (rng.integers(0, 80, (40, 8, 8)) + 170 * y[:, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "images.npz", X=X, y=y)
+    return tmp_path / "images.npz"
+
+
+def command(images: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "train", "--method", "smoothadv", "--data", str(images), "--arch", "mlp", "--sigma", ".25",
+        "--epsilon", ".5", "--steps", "2", "--num-noise", "2", "--batch", "10", "--warmup", "2",
+        "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def test_train_then_certify(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the classes are far apart, so a trained network certifies nearly all of them."""
+    out = tmp_path / "run"
+    assert main(command(images, out, "--epochs", "8")) == 0
+    captured = capsys.readouterr()
+    assert "epoch 8/8" in captured.err
+    assert str(out / "model.onnx") in captured.out
+    assert json.loads((out / "train.json").read_text())["classes"] == 2
+    log = tmp_path / "log.tsv"
+    certify = ["certify", str(out / "model.onnx"), "--data", str(images), "--sigma", ".25"]
+    assert main([*certify, "--n", "200", "--out", str(log), "--quiet"]) == 0
+    rows = [line.split("\t") for line in log.read_text().splitlines() if line[0].isdigit()]
+    assert sum(int(row[4]) for row in rows) >= 36
+
+
+def test_goes_on(images: Path, tmp_path: Path) -> None:
+    """Oracle: the run in one piece."""
+    for epochs in ("1", "3"):
+        assert main(command(images, tmp_path / "parts", "--quiet", "--epochs", epochs)) == 0
+    assert main(command(images, tmp_path / "whole", "--quiet", "--epochs", "3")) == 0
+    parts, whole = (tmp_path / name / "model.onnx" for name in ("parts", "whole"))
+    assert parts.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["--sigma", "-1"], 2, "--sigma expects a finite number >= 0"),
+        (["--num-noise", "0"], 2, "--num-noise expects a number of at least 1"),
+        (["--data", "missing.npz"], 1, "missing.npz"),
+        (["--arch", "resnet"], 1, "expected 'small_cnn', 'mlp' or"),
+    ],
+)
+def test_errors(
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    code: int,
+    message: str,
+) -> None:
+    assert main(command(images, tmp_path / "run", "--epochs", "1", *more)) == code
+    assert message in capsys.readouterr().err
