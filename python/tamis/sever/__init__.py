@@ -1,7 +1,8 @@
 """SEVER: robust training of any learner, by the gradients that pull together.
 
 `sever` is the loop for any ``fit`` and ``gradients``; `SeverRegressor` and `SeverClassifier` wrap
-linear models of scikit-learn (imported when they are first used). `baselines` has the defences it
+linear models of scikit-learn (imported when they are first used), `SeverTrainer` the training of
+a torch module. `baselines` has the defences it
 is compared with, `attacks` poison to test with.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tamis.sever import attacks, baselines, losses
 from tamis.sever.driver import SeverResult, SeverRound, sever
 from tamis.sever.gradients import OuterGradients
+from tamis.sever.torch_trainer import SeverTrainer
 
 if TYPE_CHECKING:
     from tamis.sever.linear import SeverClassifier, SeverRegressor
@@ -22,6 +24,7 @@ __all__ = [
     "SeverRegressor",
     "SeverResult",
     "SeverRound",
+    "SeverTrainer",
     "attacks",
     "baselines",
     "losses",
