@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
-from scipy.sparse.linalg import LinearOperator, aslinearoperator, svds
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from tamis import _arrays, _rows, ops
 
@@ -20,8 +20,10 @@ __all__ = ["OuterGradients", "Spectrum", "as_operator", "spectrum"]
 
 Vector = NDArray[np.float64]
 _NATIVE_COLUMNS = 65536  # what the native kernels take
-_LAPACK_SIDE = 8
-_TOLERANCE = 1e-6  # of the top eigenvalue; ranks of examples do not need more
+_LAPACK_SIDE = 32
+_TOLERANCE = 1e-3  # of the top eigenvalue, between passes; ranks of examples need no more
+_MAX_BASIS = 120
+_ROUNDING = 1e-26  # of a squared mean gradient
 
 
 class OuterGradients(LinearOperator):  # type: ignore[misc]
@@ -66,33 +68,43 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
         if bad.size:
             raise ValueError(f"gradients: expected finite values, got {a[bad[0]]} in row {bad[0]}")
         self.intercept = bool(intercept)
+        # of a hinge most are 0: their examples are never read
+        alive = np.flatnonzero(self.coefficients.any(axis=1))
+        few = len(alive) < 0.75 * n
+        self._alive = alive if few else None
+        self._a = self.coefficients[alive] if few else self.coefficients
+        self._x = self.X[alive] if few else self.X
         self.center = np.zeros(d) if center is None else np.asarray(center, dtype=np.float64)
         if self.center.shape != (d,):
             raise ValueError(f"center: expected shape ({d},), got {self.center.shape}")
         super().__init__(np.float64, (n, self.coefficients.shape[1] * (d + self.intercept)))
 
     def _matmat(self, V: Any) -> Any:
-        m = self.coefficients.shape[1]
+        d, m = self.X.shape[1], self._a.shape[1]
         blocks = np.asarray(V).reshape(m, -1, V.shape[1])
-        out = np.zeros((self.shape[0], V.shape[1]))
-        d = self.X.shape[1]
+        out = np.zeros((len(self._a), V.shape[1]))
         for j in range(m):
             slopes = blocks[j, :d]
-            z = self.X @ slopes - self.center @ slopes
+            z = self._x @ slopes - self.center @ slopes
             if self.intercept:
                 z = z + blocks[j, d]
-            out += self.coefficients[:, j : j + 1] * z
-        return out
+            out += self._a[:, j : j + 1] * z
+        if self._alive is None:
+            return out
+        whole = np.zeros((self.shape[0], V.shape[1]))
+        whole[self._alive] = out
+        return whole
 
     def _matvec(self, v: Any) -> Any:
         return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
 
     def _rmatmat(self, U: Any) -> Any:
+        U = np.asarray(U) if self._alive is None else np.asarray(U)[self._alive]
         parts = []
-        for j in range(self.coefficients.shape[1]):
-            weighted = self.coefficients[:, j : j + 1] * U
+        for j in range(self._a.shape[1]):
+            weighted = self._a[:, j : j + 1] * U
             total = weighted.sum(axis=0)
-            parts.append(self.X.T @ weighted - np.outer(self.center, total))
+            parts.append(self._x.T @ weighted - np.outer(self.center, total))
             if self.intercept:
                 parts.append(total[None, :])
         return np.concatenate(parts)
@@ -124,13 +136,11 @@ class _Centered(LinearOperator):  # type: ignore[misc]
         self.rows, self.mean = rows, mean
         super().__init__(np.float64, rows.shape)
 
-    def _matvec(self, v: Any) -> Any:
-        v = np.ravel(v)
-        return self.rows.matvec(v) - self.mean @ v
+    def _matmat(self, V: Any) -> Any:
+        return self.rows.matmat(V) - self.mean @ V
 
-    def _rmatvec(self, u: Any) -> Any:
-        u = np.ravel(u)
-        return self.rows.rmatvec(u) - self.mean * u.sum()
+    def _rmatmat(self, U: Any) -> Any:
+        return self.rows.rmatmat(U) - np.outer(self.mean, U.sum(axis=0))
 
 
 def as_operator(gradients: Any, rows: int) -> Any:
@@ -199,22 +209,46 @@ def spectrum(
     else:
         mean = np.asarray(gradients.rmatvec(weights), dtype=np.float64)
     rows = _Centered(gradients, mean)
-    if min(n, p) <= max(_LAPACK_SIDE, 2 * k):  # ARPACK wants more rows and columns than vectors
+    if min(n, p) <= _LAPACK_SIDE + k:
         table = rows.matmat(np.eye(p)) if p <= n else rows.rmatmat(np.eye(n)).T
-        u, s, _ = np.linalg.svd(table, full_matrices=False)
-        u, s = u[:, :k], s[:k]
+        u, sizes, _ = np.linalg.svd(table, full_matrices=False)
+        eigenvalue, projections = float(sizes[0] ** 2 / n), u[:, :k] * sizes[:k]
     else:
-        start = rows.matvec(rows.rmatvec(np.cos(np.arange(n, dtype=np.float64))))
-        if not np.any(start):
-            return Spectrum(0.0, np.zeros(n))
-        if p < n:
-            start = rows.rmatvec(start)
-        u, s, _ = svds(rows, k=k, v0=start / np.linalg.norm(start), tol=_TOLERANCE)
-    lengths = np.sqrt(np.square(u * s).sum(axis=1))
+        eigenvalue, projections = _block_krylov(rows, k)
+    lengths = np.sqrt(np.square(projections).sum(axis=1))
     if not np.isfinite(lengths).all():
         row = int(np.flatnonzero(~np.isfinite(lengths))[0])
         raise ValueError(f"gradients: expected finite values, got {lengths[row]} in row {row}")
-    return Spectrum(float(s.max(initial=0.0) ** 2 / n), lengths)
+    if eigenvalue <= _ROUNDING * float(mean @ mean):  # all gradients are equal
+        return Spectrum(0.0, np.zeros(n))
+    return Spectrum(eigenvalue, lengths)
+
+
+def _block_krylov(rows: Any, k: int) -> tuple[float, Vector]:
+    """The top eigenvalue of ``rows' rows / n`` and the projections on the top k directions.
+
+    Musco and Musco, NeurIPS 2015: all blocks are kept, and each pass multiplies a few vectors at
+    once, which costs little more than one.
+    """
+    n, p = rows.shape
+    block = np.random.default_rng(0).standard_normal((p, min(k + 3, p)))
+    basis = np.zeros((p, 0))
+    images = np.zeros((n, 0))
+    before = np.zeros(k)
+    while True:
+        for _ in range(2):  # twice is enough
+            block = block - basis @ (basis.T @ block)
+            block = np.linalg.qr(block)[0]
+        image = rows.matmat(block)
+        basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        if not np.isfinite(image).all():
+            return 0.0, images
+        values, vectors = np.linalg.eigh(images.T @ images)
+        top = values[-k:]
+        settled = np.abs(top - before).max() <= _TOLERANCE * top[-1]
+        if settled or basis.shape[1] + block.shape[1] > min(n, p, _MAX_BASIS):
+            return float(max(top[-1], 0.0) / n), images @ vectors[:, -k:]
+        before, block = top, rows.rmatmat(image)
 
 
 def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) -> Spectrum:
@@ -225,7 +259,7 @@ def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) ->
     unit = 1.0 if 1e-15 < scale < 1e15 else scale  # squares stay inside float32
     table, center = (rows, mean) if unit == 1.0 else (rows / unit, mean / unit)
     found = ops.power_iteration(
-        table, min(k, 252), mean=center, tol=_TOLERANCE, num_threads=num_threads
+        table, min(k, 252), mean=center, tol=1e-4, num_threads=num_threads
     )
     squares = ops.projection_scores(table, found.vectors, mean=center, num_threads=num_threads)
     lengths = np.sqrt(np.asarray(squares, dtype=np.float64)) * unit
