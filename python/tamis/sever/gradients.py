@@ -258,9 +258,7 @@ def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) ->
     scale = float(np.abs(rows).max(initial=0.0))
     unit = 1.0 if 1e-15 < scale < 1e15 else scale  # squares stay inside float32
     table, center = (rows, mean) if unit == 1.0 else (rows / unit, mean / unit)
-    found = ops.power_iteration(
-        table, min(k, 252), mean=center, tol=1e-4, num_threads=num_threads
-    )
+    found = ops.power_iteration(table, min(k, 252), mean=center, tol=1e-4, num_threads=num_threads)
     squares = ops.projection_scores(table, found.vectors, mean=center, num_threads=num_threads)
     lengths = np.sqrt(np.asarray(squares, dtype=np.float64)) * unit
     return Spectrum(float(found.values[0]) * unit**2, lengths)
