@@ -53,20 +53,24 @@ def test_projections_keep_lengths() -> None:
     assert np.abs(ratio - 1).max() < 0.36
 
 
-def digits(request: Any, source: str) -> tuple[Any, Any, int]:
-    """Rows in [0, 1], labels, and how many to train with."""
+def digits(request: Any, source: str) -> tuple[Any, Any, int, int]:
+    """Rows in [0, 1], labels, how many to train with, and for how many epochs."""
     if source == "digits":
         bunch = load_digits()
-        return bunch.data / 16, bunch.target, 1200
+        return bunch.data / 16, bunch.target, 1200, 30
     folder = request.getfixturevalue("data_dir") / "vision" / "mnist"
     data = load_images(next(folder.glob("*images*")))
-    return data.images[:4000].reshape(4000, -1) / 255, data.labels[:4000], 2000
+    return data.images[:4000].reshape(4000, -1) / 255, data.labels[:4000], 2000, 16
 
 
 @pytest.mark.parametrize("source", ["digits", "mnist"])
 def test_flipped_labels_cost_less(request: Any, source: str) -> None:
-    """A fifth of the labels is flipped, and the training long enough to learn them by heart."""
-    rows, clean, count = digits(request, source)
+    """A fifth of the labels is flipped, and the training long enough to learn many by heart.
+
+    On MNIST, with one thread and with two (which round differently): 5 and 8 points gained, flips
+    among those dropped 3.1 and 3.4 times as often as among all.
+    """
+    rows, clean, count, epochs = digits(request, source)
     X = torch.from_numpy(rows.astype(np.float32))
     labels, flipped = flip_labels(clean[:count].astype(np.int64), 0.2)
     y = torch.from_numpy(labels)
@@ -78,7 +82,7 @@ def test_flipped_labels_cost_less(request: Any, source: str) -> None:
             answer = trainer.model(X[count:]).argmax(dim=1).numpy()
         return float((answer == clean[count:]).mean())
 
-    options: dict[str, Any] = {"epochs": 30, "lr": 5e-3, "batch_size": 64}
+    options: dict[str, Any] = {"epochs": epochs, "lr": 5e-3, "batch_size": 64}
     plain, robust = (
         SeverTrainer(
             network(X.shape[1]), cross_entropy, contamination=share, per_class=True, **options
@@ -87,7 +91,7 @@ def test_flipped_labels_cost_less(request: Any, source: str) -> None:
     )
     assert accuracy(robust) > accuracy(plain) + 0.02
     assert (~robust.support_[flipped]).mean() > 2.5 * (~robust.support_).mean()
-    assert len(robust.losses_) == 30 * (len(robust.history_) + 1)
+    assert len(robust.losses_) == epochs * (len(robust.history_) + 1)
 
 
 def test_bad_input_and_an_interrupt_leave_the_first_weights() -> None:
