@@ -129,11 +129,10 @@ template <class T, bool kVector>
 inline constexpr int kRowBlocks = kVector && sizeof(T) == 4 ? 2 : 1;
 
 /// A visitor has, in this order for every tile:
-///   take(i, first, count, z, stride)  projections first .. first + count - 1 of row i are
-///                                     z[c * stride]; only where kKeeps is false
-///   row(i, z, distance2)  where there is a row i; if kKeeps, z[c * kRowThreads] are its
-///   projections tile(first)           by all threads: rows first .. first + kRowThreads - 1 are
-///   done
+/// - take(i, first, count, z, stride): projections first .. first + count - 1 of row i are
+///   z[c * stride]; only where kKeeps is false
+/// - row(i, z, distance2): where there is a row i; its projections are z[c * kRowThreads] if kKeeps
+/// - tile(first): by all threads; rows first .. first + kRowThreads - 1 are done
 /// and finish(), by all threads.
 template <class T, bool kVector, class Visitor>
 __global__ void __launch_bounds__(kRowThreads, kRowBlocks<T, kVector>)

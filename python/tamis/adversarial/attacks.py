@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 
@@ -19,7 +19,7 @@ from tamis.adversarial.noise import BatchNoise
 from tamis.adversarial.objective import Evaluation, evaluate
 from tamis.smoothing.identity import Stream
 
-__all__ = ["PGD", "SmoothAdvPGD", "eot_pgd", "pgd", "smooth_adv_pgd"]
+__all__ = ["PGD", "Attack", "SmoothAdvPGD", "eot_pgd", "pgd", "smooth_adv_pgd"]
 
 _NORMS = ("l2", "linf")
 
@@ -323,25 +323,30 @@ def _ascend(
     return (x + delta).clamp(0, 1)
 
 
+Found = TypeVar("Found")
+
+
 @dataclass(frozen=True)
-class PGD:
+class Attack(Generic[Found]):
+    """An attack with its options set once, for many batches."""
+
+    model: torch.nn.Module
+    options: dict[str, Any] = field(default_factory=dict)
+    _attack: ClassVar[Callable[..., Any]]
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor, **more: Any) -> Found:
+        """The attack's result; keyword arguments override the options."""
+        found: Found = self._attack(self.model, x, y, **{**self.options, **more})
+        return found
+
+
+class PGD(Attack[torch.Tensor]):
     """`pgd` with its options set once: ``PGD(model, {"epsilon": 1.0})(x, y)``."""
 
-    model: torch.nn.Module
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, **more: Any) -> torch.Tensor:
-        """Adversarial images; keyword arguments override the options."""
-        return pgd(self.model, x, y, **{**self.options, **more})
+    _attack = staticmethod(pgd)
 
 
-@dataclass(frozen=True)
-class SmoothAdvPGD:
+class SmoothAdvPGD(Attack[torch.Tensor]):
     """`smooth_adv_pgd` with its options set once; see `PGD`."""
 
-    model: torch.nn.Module
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, **more: Any) -> torch.Tensor:
-        """Adversarial images; keyword arguments override the options."""
-        return smooth_adv_pgd(self.model, x, y, **{**self.options, **more})
+    _attack = staticmethod(smooth_adv_pgd)

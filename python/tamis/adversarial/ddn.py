@@ -7,14 +7,13 @@ attacks and defenses", CVPR 2019.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from tamis import _arrays
 from tamis.adversarial._checks import check_batch, check_positive, frozen
-from tamis.adversarial.attacks import check_noise
+from tamis.adversarial.attacks import Attack, check_noise
 from tamis.adversarial.geometry import lengths, project, steepest
 from tamis.adversarial.noise import BatchNoise
 from tamis.adversarial.objective import evaluate
@@ -89,6 +88,7 @@ def ddn(
     comes back as the last point tried, with `success` False, where the published code gives the
     clean image without a word. An image that is wrong from the start has norm 0.
     """
+    check_batch(x, y)
     return _search(
         model,
         x,
@@ -184,7 +184,7 @@ def _search(
     step: int,
     objective: str,
 ) -> DDNResult:
-    check_batch(x, y)
+    """The search, on a batch that has been checked."""
     steps = _arrays.check_int(steps, "steps", 1, 1 << 15)
     gamma = check_positive(gamma, "gamma")
     if gamma >= 1:
@@ -248,25 +248,13 @@ def _search(
     return DDNResult((x + delta).clamp(0, 1), success.flatten(), lengths(delta).flatten())
 
 
-@dataclass(frozen=True)
-class DDN:
+class DDN(Attack[DDNResult]):
     """`ddn` with its options set once: ``DDN(model, {"steps": 50})(x, y)``."""
 
-    model: torch.nn.Module
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, **more: Any) -> DDNResult:
-        """The result of `ddn`; keyword arguments override the options."""
-        return ddn(self.model, x, y, **{**self.options, **more})
+    _attack = staticmethod(ddn)
 
 
-@dataclass(frozen=True)
-class SmoothAdvDDN:
+class SmoothAdvDDN(Attack[DDNResult]):
     """`smooth_adv_ddn` with its options set once; see `DDN`."""
 
-    model: torch.nn.Module
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def __call__(self, x: torch.Tensor, y: torch.Tensor, **more: Any) -> DDNResult:
-        """The result of `smooth_adv_ddn`; keyword arguments override the options."""
-        return smooth_adv_ddn(self.model, x, y, **{**self.options, **more})
+    _attack = staticmethod(smooth_adv_ddn)

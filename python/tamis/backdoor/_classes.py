@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -57,11 +58,14 @@ class ClassReport:
 
 @dataclass(frozen=True, eq=False)
 class ClassFinding:
-    """Scores of the rows of one class, (m,), and the numbers of its report."""
+    """Scores of the rows of one class, (m,), and what its report is made of.
+
+    ``values`` are the top eigenvalues, largest first: the last one stands for the bulk. ``share``
+    is that of the smaller group.
+    """
 
     scores: NDArray[np.float64]
     values: NDArray[np.float64]
-    bulk: float
     separation: float
     share: float
     attacked: bool
@@ -75,8 +79,9 @@ class ClassDetector(BaseEstimator):
     random_state: Any
     n_jobs: int | None
 
+    @abstractmethod
     def _score(self, rows: NDArray[Any], members: NDArray[np.int64]) -> ClassFinding:
-        raise NotImplementedError
+        """Score the rows of one class, whose numbers are ``members``."""
 
     def _check_parameters(self) -> float:
         """The share of every class that goes, in [0, 1); subclasses check their own, too."""
@@ -144,9 +149,9 @@ class ClassDetector(BaseEstimator):
                 rows=int(members.size),
                 removed=count,
                 top_eigenvalue=float(found.values[0]),
-                bulk_eigenvalue=found.bulk,
+                bulk_eigenvalue=float(found.values[-1]),
                 separation=found.separation,
-                poison_share=found.share,
+                poison_share=found.share if found.attacked else 0.0,
                 looks_attacked=found.attacked,
             )
         self.scores_ = scores
@@ -233,7 +238,7 @@ def top_directions(
     Other rows have the weight 0 and are skipped, so that the class is not copied out, except from
     half precision.
     """
-    rank = min(k, rows.shape[1], 252)
+    rank = min(k, rows.shape[1], ops.spectral.MAX_EIGENPAIRS)
     weights = None
     if rows.dtype == np.float16 or members.size < rows.shape[0] // 64:
         rows = np.ascontiguousarray(
@@ -247,6 +252,19 @@ def top_directions(
         num_threads=threads,
     )  # fmt: skip
     return np.asarray(found.values, np.float64), np.asarray(found.vectors, np.float64)
+
+
+def projections(
+    rows: NDArray[Any],
+    members: NDArray[np.int64],
+    mean: NDArray[np.float64],
+    V: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Rows of a class about its mean, on directions (d, k): (m, k)."""
+    Z = np.empty((members.size, V.shape[1]))
+    for part, block in gathered(rows, members):
+        Z[part] = (block - mean) @ V
+    return Z
 
 
 def num_values(k: int) -> int:

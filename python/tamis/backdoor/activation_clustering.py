@@ -11,6 +11,7 @@ from tamis import _arrays
 from tamis.backdoor import _classes
 from tamis.backdoor._classes import ClassDetector, ClassFinding
 from tamis.estimators._validation import seed_of, thread_number
+from tamis.ops.spectral import MAX_EIGENPAIRS
 
 __all__ = ["ActivationClustering"]
 
@@ -70,7 +71,7 @@ class ActivationClustering(ClassDetector):
         self.n_jobs = n_jobs
 
     def _check_parameters(self) -> float:
-        _arrays.check_int(self.n_components, "n_components", 1, 253)
+        _arrays.check_int(self.n_components, "n_components", 1, MAX_EIGENPAIRS + 1)
         return super()._check_parameters()
 
     def _score(self, rows: NDArray[Any], members: NDArray[np.int64]) -> ClassFinding:
@@ -80,9 +81,7 @@ class ActivationClustering(ClassDetector):
         values, V = _classes.top_directions(
             rows, members, mean, count, seed, thread_number(self.n_jobs)
         )
-        Z = np.empty((members.size, V.shape[1]))
-        for part, block in _classes.gathered(rows, members):
-            Z[part] = (block - mean) @ V
+        Z = _classes.projections(rows, members, mean, V)
         centres, group = two_means(Z, np.random.default_rng(seed))
         small = int(group.sum() * 2 < group.size)
         far = [np.linalg.norm(Z - centre, axis=1) for centre in centres]
@@ -91,14 +90,7 @@ class ActivationClustering(ClassDetector):
         length = float(np.linalg.norm(line))
         separation, _ = _classes.split_in_two(Z @ line / length) if length > 0 else (0.0, 0.0)
         attacked = separation > _classes.SEPARATION and share <= _SIZE
-        return ClassFinding(
-            far[1 - small] - far[small],
-            values,
-            float(values[-1]),
-            separation,
-            share if attacked else 0.0,
-            attacked,
-        )
+        return ClassFinding(far[1 - small] - far[small], values, separation, share, attacked)
 
 
 def two_means(

@@ -11,6 +11,7 @@ from tamis import _arrays, ops
 from tamis.backdoor import _classes
 from tamis.backdoor._classes import ClassDetector, ClassFinding
 from tamis.estimators._validation import seed_of, thread_number
+from tamis.ops.spectral import MAX_EIGENPAIRS
 
 __all__ = ["SpectralSignatures"]
 
@@ -83,7 +84,7 @@ class SpectralSignatures(ClassDetector):
         self.n_jobs = n_jobs
 
     def _check_parameters(self) -> float:
-        k = _arrays.check_int(self.k, "k", 1, 253)
+        k = _arrays.check_int(self.k, "k", 1, MAX_EIGENPAIRS + 1)
         if self.as_coded and k != 1:
             raise ValueError(f"k: expected 1 with as_coded=True, got {k}")
         return super()._check_parameters()
@@ -107,6 +108,4 @@ class SpectralSignatures(ClassDetector):
             scores = np.abs(along + float(mean @ V[:, 0]))
         separation, share = _classes.split_in_two(along)
         attacked = separation > _classes.SEPARATION
-        return ClassFinding(
-            scores, values, float(values[-1]), separation, share if attacked else 0.0, attacked
-        )
+        return ClassFinding(scores, values, separation, share, attacked)

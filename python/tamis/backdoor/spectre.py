@@ -12,6 +12,7 @@ from tamis.backdoor import _classes
 from tamis.backdoor._classes import ClassDetector, ClassFinding
 from tamis.estimators._validation import seed_of, thread_number
 from tamis.estimators.covariance import RobustCovariance
+from tamis.ops.spectral import MAX_EIGENPAIRS
 from tamis.que import que_scores
 
 __all__ = ["Spectre"]
@@ -83,7 +84,7 @@ class Spectre(ClassDetector):
 
     def _check_parameters(self) -> float:
         if self.k != "auto":
-            _arrays.check_int(self.k, "k", 1, 253)
+            _arrays.check_int(self.k, "k", 1, MAX_EIGENPAIRS + 1)
         self.k_: dict[int, int] = {}
         return super()._check_parameters()
 
@@ -97,7 +98,7 @@ class Spectre(ClassDetector):
     def _score(self, rows: NDArray[Any], members: NDArray[np.int64]) -> ClassFinding:
         seed = seed_of(self.random_state)
         n, d = members.size, rows.shape[1]
-        most = max(1, min(d, 252, n - 1))
+        most = max(1, min(d, MAX_EIGENPAIRS, n - 1))
         room = max(1, min(most, n // _ROWS_A_DIRECTION))
         if self.k == "auto":
             top = min(room, _LADDER[-1])
@@ -109,9 +110,7 @@ class Spectre(ClassDetector):
         values, V = _classes.top_directions(
             rows, members, mean, wanted, seed, thread_number(self.n_jobs)
         )
-        Z = np.empty((n, wanted))
-        for part, block in _classes.gathered(rows, members):
-            Z[part] = (block - mean) @ V
+        Z = _classes.projections(rows, members, mean, V)
         gone = max(int(float(self.multiplier) * float(self.contamination) * n + 1e-9), 1)
         best, chosen, scores = -np.inf, ladder[0], np.zeros(n)
         for k in ladder:
@@ -122,9 +121,7 @@ class Spectre(ClassDetector):
         self._chosen.append(chosen)
         separation, share = _classes.split_in_two(np.sqrt(scores))
         attacked = separation > _classes.SEPARATION
-        return ClassFinding(
-            scores, values, float(values[-1]), separation, share if attacked else 0.0, attacked
-        )
+        return ClassFinding(scores, values, separation, share, attacked)
 
     def _whitened_scores(self, Z: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
         share = min(float(self.contamination), 0.2)

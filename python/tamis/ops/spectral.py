@@ -27,6 +27,7 @@ RULES: tuple[str, ...] = (
 ASSUMPTIONS: tuple[str, ...] = ("identity", "scale", "none")
 MAX_COLUMNS = 65536
 MAX_VECTORS = 256
+MAX_EIGENPAIRS = MAX_VECTORS - 4  # a block has a few guards
 
 
 def covariance_apply(
@@ -154,7 +155,7 @@ def power_iteration(
     """
     X = check_rows(X)
     d = int(X.shape[1])
-    k = _arrays.check_int(k, "k", 1, min(d, MAX_VECTORS - 4) + 1)
+    k = _arrays.check_int(k, "k", 1, min(d, MAX_EIGENPAIRS) + 1)
     if method not in ("lanczos", "power"):
         raise ValueError(f"method: expected 'lanczos' or 'power', got {method!r}")
     tol = _arrays.check_real(tol, "tol")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._validation import seed_of
-from tamis.sever.driver import SeverResult, SeverRound, _classes, _cut, _parts
+from tamis.sever._sets import class_numbers, drop_largest, mask_of, number_of, parts_of
+from tamis.sever.driver import SeverResult, SeverRound
 from tamis.sever.gradients import as_operator
 
 __all__ = ["KINDS", "ransac", "remove"]
@@ -62,26 +63,24 @@ def remove(
     model = fit(active)
     if kind == "none" or share == 0.0 or values is None:
         return SeverResult(model, np.ones(n, bool), scores, (), "contamination")
-    classes = _classes(per_class, n)
+    classes = class_numbers(per_class, n)
     order = np.random.default_rng(seed_of(random_state)).permutation(n)
     history = []
     for number in range(rounds):
         found = values(model, active)
         scores = np.zeros(n)
         kept = []
-        for members in _parts(classes, active):
+        for members in parts_of(classes, active):
             own = active[members]
             scores[own] = _score(kind, found, members)
-            size = int(np.ceil(dropped * len(own) - 1e-9))
-            kept.append(own[_cut(scores[own], own, order, size)])
+            size = number_of(dropped, len(own))
+            kept.append(own[drop_largest(scores[own], own, order, size)])
         after = np.sort(np.concatenate(kept))
         model = fit(after)
         gone = len(active) - len(after)
         history.append(SeverRound(number + 1, "filter", float("nan"), len(after), gone))
         active = after
-    support = np.zeros(n, dtype=bool)
-    support[active] = True
-    return SeverResult(model, support, scores, tuple(history), "rounds")
+    return SeverResult(model, mask_of(active, n), scores, tuple(history), "rounds")
 
 
 def _score(kind: str, found: Any, members: Any) -> NDArray[np.float64]:
@@ -134,7 +133,7 @@ def ransac(
     trials = _arrays.check_int(trials, "trials", 1, 2**31)
     generator = np.random.default_rng(seed_of(random_state))
     everyone = np.arange(n)
-    size = n - int(np.ceil(share * n - 1e-9))
+    size = n - number_of(share, n)
     best, found = np.inf, np.zeros(n)
     for _ in range(trials):
         model = fit(np.sort(generator.choice(n, sample, replace=False)))
@@ -143,6 +142,4 @@ def ransac(
         if total < best:
             best, found = total, loss
     kept = np.sort(np.argsort(found, kind="stable")[:size])
-    support = np.zeros(n, dtype=bool)
-    support[kept] = True
-    return SeverResult(fit(kept), support, found, (), "rounds")
+    return SeverResult(fit(kept), mask_of(kept, n), found, (), "rounds")

@@ -11,6 +11,14 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows, ops
 from tamis.estimators._validation import seed_of
+from tamis.sever._sets import (
+    Indices,
+    class_numbers,
+    drop_largest,
+    mask_of,
+    number_of,
+    parts_of,
+)
 from tamis.sever.gradients import as_operator, spectrum
 
 __all__ = ["SeverResult", "SeverRound", "sever"]
@@ -18,7 +26,6 @@ __all__ = ["SeverResult", "SeverRound", "sever"]
 Rule = Literal["top", "randomized", "filter"]
 RULES = ("top", "randomized", "filter")
 Model = TypeVar("Model")
-Indices = NDArray[np.intp]
 _MAX_READMISSIONS = 30
 _DEFAULT_SHARE = 0.75  # of the contamination, dropped a round; see docs/sever.md
 
@@ -168,15 +175,19 @@ def sever(
     )
     if fraction is not None and not 0.0 < dropped < 1.0:
         raise ValueError(f"fraction: expected a number in (0, 1), got {dropped}")
-    n_directions = _arrays.check_int(n_directions, "n_directions", 1, 253)
-    classes = _classes(per_class, n)
+    n_directions = _arrays.check_int(
+        n_directions, "n_directions", 1, ops.spectral.MAX_EIGENPAIRS + 1
+    )
+    classes = class_numbers(per_class, n)
     generator = np.random.default_rng(seed_of(random_state))
     order = generator.permutation(n)
 
-    def fitted(rows: Indices) -> Model:
-        return fit(_weights(rows, n) if fit_weights else rows)
+    everyone = np.arange(n)
 
-    active = np.arange(n)
+    def fitted(rows: Indices) -> Model:
+        return fit(mask_of(rows, n).astype(np.float64) if fit_weights else rows)
+
+    active = everyone
     model = fitted(active)
     if share == 0.0:
         return SeverResult(model, np.ones(n, bool), np.zeros(n), (), "contamination")
@@ -188,11 +199,15 @@ def sever(
         history.append(entry)
         return bool(callback(entry)) if callback is not None else False
 
+    def scored() -> tuple[NDArray[np.float64], float]:
+        return _scores(gradients(model, everyone), active, classes, n_directions, num_threads)
+
     reason = "rounds"
+    scores = None  # of the model and the examples at hand
     for _ in range(rounds):
         table = as_operator(gradients(model, active), len(active))
         kept, top = [], 0.0
-        for members in _parts(classes, active):
+        for members in parts_of(classes, active):
             part = _take(table, members)
             rows = active[members]
             stay, eigenvalue = _filter(
@@ -214,15 +229,13 @@ def sever(
     if readmit and reason != "callback":
         seen = {active.tobytes()}
         for _ in range(_MAX_READMISSIONS):
-            scores, top = _scores(
-                gradients(model, np.arange(n)), active, classes, n_directions, num_threads
-            )
+            scores, top = scored()
             after = _best(scores, share, classes, order)
             _check_classes(classes, after)
             if np.array_equal(after, active):
                 reason = "stable" if scores.any() else "nothing_left"
                 break
-            model = fitted(after)
+            model, scores = fitted(after), None
             before, active = active, after
             if record("readmit", top, active, before):
                 reason = "callback"
@@ -231,34 +244,9 @@ def sever(
                 reason = "cycle"
                 break
             seen.add(active.tobytes())
-    scores, _ = _scores(gradients(model, np.arange(n)), active, classes, n_directions, num_threads)
-    support = np.zeros(n, dtype=bool)
-    support[active] = True
-    return SeverResult(model, support, scores, tuple(history), reason)
-
-
-def _weights(rows: Indices, n: int) -> NDArray[np.float64]:
-    weights = np.zeros(n)
-    weights[rows] = 1.0
-    return weights
-
-
-def _classes(per_class: Any, n: int) -> Indices | None:
-    if per_class is None:
-        return None
-    labels = np.asarray(per_class)
-    if labels.shape != (n,):
-        raise ValueError(
-            f"per_class: expected one label for each of {n} examples, got {labels.shape}"
-        )
-    return np.unique(labels, return_inverse=True)[1].astype(np.intp)
-
-
-def _parts(classes: Indices | None, rows: Indices) -> list[Any]:
-    """Positions in ``rows`` of the examples of every class; one slice where there are none."""
-    if classes is None:
-        return [slice(None)]
-    return [np.flatnonzero(classes[rows] == label) for label in range(classes.max() + 1)]
+    if scores is None:
+        scores, _ = scored()
+    return SeverResult(model, mask_of(active, n), scores, tuple(history), reason)
 
 
 def _take(table: Any, members: Any) -> Any:
@@ -272,21 +260,6 @@ def _take(table: Any, members: Any) -> Any:
         "gradients: with per_class, expected an array, a sparse matrix or OuterGradients (whose "
         f"rows can be taken), got {type(table).__name__}"
     )
-
-
-def _cut(
-    scores: NDArray[np.float64], rows: Indices, order: Indices, number: int
-) -> NDArray[np.bool_]:
-    """Keep all but the ``number`` largest scores; equal ones go in the order of a permutation.
-
-    Scores that differ by rounding only count as equal: 10 digits of the largest.
-    """
-    top = scores.max(initial=0.0)
-    rounded = np.round(scores / top, 10) if top > 0 else scores
-    ranked = np.lexsort((order[rows], -rounded))
-    keep = np.ones(len(scores), dtype=bool)
-    keep[ranked[:number]] = False
-    return keep
 
 
 def _filter(
@@ -312,11 +285,11 @@ def _filter(
     scores = found_spectrum.lengths
     if not scores.any():
         return np.ones(m, dtype=bool), 0.0
-    number = int(np.ceil(fraction * m - 1e-9))
+    number = number_of(fraction, m)
     if rule == "randomized":
         squares = np.square(scores / scores.max())
         number = min(number, int((squares > generator.uniform()).sum()))
-    return _cut(scores, rows, order, number), found_spectrum.eigenvalue
+    return drop_largest(scores, rows, order, number), found_spectrum.eigenvalue
 
 
 def _scores(
@@ -329,10 +302,9 @@ def _scores(
     """Scores of all examples, about the mean of the active ones."""
     n = gradients.shape[0]
     table = as_operator(gradients, n)
-    alive = np.zeros(n, dtype=bool)
-    alive[active] = True
+    alive = mask_of(active, n)
     scores, top = np.zeros(n), 0.0
-    for members in _parts(classes, np.arange(n)):
+    for members in parts_of(classes, np.arange(n)):
         found = spectrum(
             _take(table, members),
             n_directions,
@@ -350,10 +322,10 @@ def _best(
     """All examples but the contamination's worth."""
     rows = np.arange(len(scores))
     kept = []
-    for members in _parts(classes, rows):
+    for members in parts_of(classes, rows):
         own = rows[members]
-        number = int(np.ceil(share * len(own) - 1e-9)) if scores[own].any() else 0
-        kept.append(own[_cut(scores[own], own, order, number)])
+        number = number_of(share, len(own)) if scores[own].any() else 0
+        kept.append(own[drop_largest(scores[own], own, order, number)])
     return np.sort(np.concatenate(kept))
 
 

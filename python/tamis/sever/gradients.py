@@ -19,7 +19,6 @@ from tamis import _arrays, _rows, ops
 __all__ = ["OuterGradients", "Spectrum", "as_operator", "spectrum"]
 
 Vector = NDArray[np.float64]
-_NATIVE_COLUMNS = 65536  # what the native kernels take
 _LAPACK_SIDE = 32
 _TOLERANCE = 1e-3  # of the top eigenvalue, between passes; ranks of examples need no more
 _MAX_BASIS = 120
@@ -203,7 +202,7 @@ def spectrum(
     k = min(k, n, p)
     if isinstance(gradients, np.ndarray):
         mean = np.asarray(weights @ gradients, dtype=np.float64)
-        if p <= _NATIVE_COLUMNS:
+        if p <= ops.spectral.MAX_COLUMNS:
             return _dense(gradients, mean, k, num_threads)
         gradients = aslinearoperator(gradients)
     else:
@@ -258,7 +257,9 @@ def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) ->
     scale = float(np.abs(rows).max(initial=0.0))
     unit = 1.0 if 1e-15 < scale < 1e15 else scale  # squares stay inside float32
     table, center = (rows, mean) if unit == 1.0 else (rows / unit, mean / unit)
-    found = ops.power_iteration(table, min(k, 252), mean=center, tol=1e-4, num_threads=num_threads)
+    found = ops.power_iteration(
+        table, min(k, ops.spectral.MAX_EIGENPAIRS), mean=center, tol=1e-4, num_threads=num_threads
+    )
     squares = ops.projection_scores(table, found.vectors, mean=center, num_threads=num_threads)
     lengths = np.sqrt(np.asarray(squares, dtype=np.float64)) * unit
     return Spectrum(float(found.values[0]) * unit**2, lengths)

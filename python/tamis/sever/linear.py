@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,8 +23,7 @@ __all__ = ["SeverClassifier", "SeverRegressor"]
 
 class _Fitted(NamedTuple):
     estimator: Any
-    center: Any  # mean of the transformed examples it was fitted on; None without an intercept
-    rows: Any  # numbers of those examples
+    rows: Any  # numbers of the examples it was fitted on
 
 
 def _steps(estimator: Any) -> tuple[Any, Any]:
@@ -34,9 +34,10 @@ def _steps(estimator: Any) -> tuple[Any, Any]:
     return None, estimator
 
 
-def _transformed(estimator: Any, X: Any) -> Any:
-    before, _ = _steps(estimator)
-    return X if before is None else before.transform(X)
+def _dense(coefficients: Any) -> Any:
+    """What a model fitted to sparse examples may hold as a sparse matrix, as an array."""
+    sparse = scipy.sparse.issparse(coefficients)
+    return np.asarray(coefficients.toarray() if sparse else coefficients)
 
 
 class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -84,19 +85,25 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                 name = model.steps[-1][0] + "__" if isinstance(model, Pipeline) else ""
                 keywords[name + "sample_weight"] = weight[rows]
             model.fit(X[rows], y[rows], **keywords)
-            last = _steps(model)[1]
-            center = None
-            if getattr(last, "fit_intercept", True):
-                center = np.asarray(_transformed(model, X[rows]).mean(axis=0), float).ravel()
-            return _Fitted(model, center, rows)
+            return _Fitted(model, rows)
 
         def gradients(fitted: _Fitted, rows: Any) -> OuterGradients:
-            Z = _transformed(fitted.estimator, X[rows])
-            a = self._derivatives(_steps(fitted.estimator)[1], Z, y[rows])
-            _use_dual(_steps(fitted.estimator)[1], fitted.rows, rows, a)
+            """At rows among which are all that the model was fitted on."""
+            before, last = _steps(fitted.estimator)
+            Z = X[rows] if before is None else before.transform(X[rows])
+            own = slice(None)
+            if len(rows) > len(fitted.rows):
+                own = np.searchsorted(rows, fitted.rows)
+            a = self._derivatives(last, Z, y[rows])
+            dual = _subgradients(last, len(fitted.rows))
+            if dual is not None:
+                a[own] = dual
             if weight is not None:
                 a = a * (weight[rows] if a.ndim == 1 else weight[rows, None])
-            return OuterGradients(a, Z, intercept=fitted.center is not None, center=fitted.center)
+            if not getattr(last, "fit_intercept", True):
+                return OuterGradients(a, Z)
+            center = np.asarray(Z[own].mean(axis=0), float).ravel()
+            return OuterGradients(a, Z, intercept=True, center=center)
 
         result = sever(
             fit,
@@ -118,8 +125,9 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         self.history_ = result.history
         self.stop_reason_ = result.stop_reason
 
+    @abstractmethod
     def _derivatives(self, model: Any, Z: Any, y: Any) -> Any:
-        raise NotImplementedError
+        """Of every example's loss by the model's predictors, (n,) or (n, m)."""
 
     def _checked(self, X: Any) -> Any:
         check_is_fitted(self, "estimator_")
@@ -315,10 +323,7 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
                 f"estimator: expected a linear classifier (with coef_), got {name}; "
                 "tamis.sever.sever takes any learner with its gradients"
             )
-        coef = np.asarray(
-            model.coef_.toarray() if scipy.sparse.issparse(model.coef_) else model.coef_
-        )
-        z = np.asarray(Z @ coef.T) + model.intercept_
+        z = np.asarray(Z @ _dense(model.coef_).T) + model.intercept_
         count = len(self.classes_)
         derivative = _loss_of(model)
         if count == 2:
@@ -337,23 +342,18 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
         return derivative(z, sign) * member
 
 
-def _use_dual(model: Any, fitted: Any, rows: Any, a: Any) -> None:
-    """Put the subgradients that the solver itself chose in the place of ours, for two classes.
+def _subgradients(model: Any, examples: int) -> Any:
+    """The subgradients that ``SVC`` itself chose for two classes, (examples,); None for others.
 
     On the margin any number between -y and 0 is a subgradient of the hinge; the optimal dual
     variables over C are those that make the gradients sum to zero with the penalty's. Which side
     of the margin a support vector lies on is otherwise decided by the solver's tolerance.
     """
-    if type(model).__name__ != "SVC" or a.ndim != 1 or model.class_weight is not None:
-        return
-    dual = np.asarray(
-        model.dual_coef_.toarray() if scipy.sparse.issparse(model.dual_coef_) else model.dual_coef_
-    )[0]
-    own = np.zeros(len(fitted))
-    own[model.support_] = -dual / model.C
-    place = np.searchsorted(fitted, rows)
-    known = fitted[np.minimum(place, len(fitted) - 1)] == rows
-    a[known] = own[place[known]]
+    if type(model).__name__ != "SVC" or len(model.classes_) > 2 or model.class_weight is not None:
+        return None
+    found = np.zeros(examples)
+    found[model.support_] = -_dense(model.dual_coef_)[0] / model.C
+    return found
 
 
 def _is_hinge(model: Any) -> bool:

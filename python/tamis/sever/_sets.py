@@ -1,0 +1,58 @@
+"""Sets of examples: their classes, how many go, which ones stay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Indices", "class_numbers", "drop_largest", "mask_of", "number_of", "parts_of"]
+
+Indices = NDArray[np.intp]
+
+
+def mask_of(rows: Indices, n: int) -> NDArray[np.bool_]:
+    """True at ``rows``, (n,)."""
+    mask = np.zeros(n, dtype=bool)
+    mask[rows] = True
+    return mask
+
+
+def number_of(share: float, examples: int) -> int:
+    """``ceil(share * examples)``; a product that only rounding has put above an integer is that."""
+    return int(np.ceil(share * examples - 1e-9))
+
+
+def class_numbers(per_class: Any, n: int) -> Indices | None:
+    """Numbers 0, 1, ... of the classes of n examples, in sorted order; None without classes."""
+    if per_class is None:
+        return None
+    labels = np.asarray(per_class)
+    if labels.shape != (n,):
+        raise ValueError(
+            f"per_class: expected one label for each of {n} examples, got {labels.shape}"
+        )
+    return np.unique(labels, return_inverse=True)[1].astype(np.intp)
+
+
+def parts_of(classes: Indices | None, rows: Indices) -> list[Any]:
+    """Positions in ``rows`` of the examples of every class; one slice where there are none."""
+    if classes is None:
+        return [slice(None)]
+    return [np.flatnonzero(classes[rows] == label) for label in range(classes.max() + 1)]
+
+
+def drop_largest(
+    scores: NDArray[np.float64], rows: Indices, order: Indices, number: int
+) -> NDArray[np.bool_]:
+    """Keep all but the ``number`` largest scores; equal ones go in the order of a permutation.
+
+    Scores that differ by rounding only count as equal: 10 digits of the largest.
+    """
+    top = scores.max(initial=0.0)
+    rounded = np.round(scores / top, 10) if top > 0 else scores
+    ranked = np.lexsort((order[rows], -rounded))
+    keep = np.ones(len(scores), dtype=bool)
+    keep[ranked[:number]] = False
+    return keep
