@@ -21,6 +21,14 @@ from tamis.sever.gradients import OuterGradients
 __all__ = ["SeverClassifier", "SeverRegressor"]
 
 
+_EXAMPLES: dict[str, Any] = {
+    "accept_sparse": "csr",
+    "dtype": np.float64,
+    "order": "C",  # the native kernels read rows
+    "ensure_min_samples": 2,
+}
+
+
 class _Fitted(NamedTuple):
     estimator: Any
     rows: Any  # numbers of the examples it was fitted on
@@ -195,9 +203,7 @@ class SeverRegressor(RegressorMixin, _SeverBase):  # type: ignore[misc]
         y : array of shape (n,)
         sample_weight : array of shape (n,), optional
         """
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", y_numeric=True, dtype=np.float64, ensure_min_samples=2
-        )
+        X, y = validate_data(self, X, y, y_numeric=True, **_EXAMPLES)
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)
         base = Ridge() if self.estimator is None else self.estimator
         self._run(X, y, weight, base, None, bool(self.readmit), self.rounds, self.fraction, 1)
@@ -289,11 +295,9 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
         y : array of shape (n,)
         sample_weight : array of shape (n,), optional
         """
-        X, y = validate_data(
-            self, X, y, accept_sparse="csr", dtype=np.float64, ensure_min_samples=2
-        )
+        X, y = validate_data(self, X, y, **_EXAMPLES)
         check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.classes_ = np.unique(y)
         if len(self.classes_) < 2:
             raise ValueError(
                 f"y: expected at least two classes, got one class: {self.classes_[0]!r} (1 class)"
@@ -307,7 +311,7 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
             rounds = 2 if hinge else 4
         if fraction is None and hinge and 0.0 < self.contamination < 0.5:
             fraction = self.contamination / 2
-        self._run(X, y, weight, base, codes, readmit, rounds, fraction, 3 if hinge else 1)
+        self._run(X, y, weight, base, y, readmit, rounds, fraction, 3 if hinge else 1)
         return self
 
     def decision_function(self, X: Any) -> Any:

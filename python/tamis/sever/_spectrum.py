@@ -1,0 +1,231 @@
+"""The directions along which gradients spread most, without their covariance.
+
+Three ways to the same answer, by what the gradients are: dense ones go to `power_iteration`; outer
+products of one coefficient with dense examples to `covariance_apply`, whose weights are the squared
+coefficients; all others are multiplied by from both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+from tamis import ops
+from tamis.sever.gradients import OuterGradients
+
+__all__ = ["Spectrum", "spectrum"]
+
+Vector = NDArray[np.float64]
+_LAPACK_SIDE = 32
+_TOLERANCE = 1e-3  # of the top eigenvalue, between passes; ranks of examples need no more
+_MAX_BASIS = 120
+_GUARDS = 3  # vectors of a block beside those wanted
+_ROUNDING = 1e-26  # of a squared mean gradient
+_SAMPLED = 16  # every 16th example says where to start,
+_LARGE = 2**18  # if those have as many numbers: smaller ones cost as much as the pass they save
+
+
+class Spectrum(NamedTuple):
+    """Where gradients spread most: the top `eigenvalue`, and how far every row lies, (n,)."""
+
+    eigenvalue: float
+    lengths: Vector  # of the rows' projections on the top directions
+
+
+def spectrum(
+    gradients: Any,
+    k: int = 1,
+    *,
+    center_rows: NDArray[np.bool_] | None = None,
+    num_threads: int | None = None,
+) -> Spectrum:
+    """The top directions of gradients about their mean, and how far every row lies along them.
+
+    Parameters
+    ----------
+    gradients : array or LinearOperator of shape (n, p)
+    k : int
+        Directions; fewer where n or p is smaller.
+    center_rows : bool array of shape (n,), optional
+        Rows whose mean is the centre. Default all.
+    num_threads : int, optional
+        Of the native kernels, for dense rows.
+
+    Returns
+    -------
+    Spectrum
+        Zeros where all gradients are equal. ``eigenvalue`` is of ``sum (g - mean)(g - mean)' / n``.
+        Deterministic.
+    """
+    n, p = gradients.shape
+    weights = np.ones(n) if center_rows is None else center_rows.astype(np.float64)
+    weights /= weights.sum()
+    k = min(k, n, p)
+    if isinstance(gradients, np.ndarray):
+        mean = np.asarray(weights @ gradients, dtype=np.float64)
+        if p <= ops.spectral.MAX_COLUMNS:
+            return _dense(gradients, mean, k, num_threads)
+        gradients = aslinearoperator(gradients)
+    else:
+        mean = np.asarray(gradients.rmatvec(weights), dtype=np.float64)
+    alive, read = slice(None), gradients
+    if isinstance(gradients, OuterGradients):
+        alive, read = gradients.nonzero()
+        if not read.shape[0]:
+            return Spectrum(0.0, np.zeros(n))
+    rows = _Centered(read, mean, n - read.shape[0])
+    if not np.isfinite(mean).all():
+        raise _not_finite(gradients.matvec(np.ones(p)))
+    if min(rows.shape) <= _LAPACK_SIDE + k:
+        table = rows.matmat(np.eye(p)) if p <= n else rows.rmatmat(np.eye(rows.shape[0])).T
+        u, sizes, _ = np.linalg.svd(table, full_matrices=False)
+        top, projections = float(sizes[0] ** 2), u[:, :k] * sizes[:k]
+    elif _is_fused(read):
+        whole = mean if center_rows is None else gradients.rmatvec(np.full(n, 1.0 / n))
+        squares, vectors = _block_krylov(
+            _fused(read, mean, whole, n, num_threads), p, k, _start(read, k, num_threads)
+        )
+        top, projections = float(squares[-1]), rows.matmat(vectors)
+    elif rows.shape[0] < p:  # the shorter side has the cheaper basis
+        squares, vectors = _block_krylov(lambda U: rows.matmat(rows.rmatmat(U)), rows.shape[0], k)
+        top, projections = float(squares[-1]), vectors * np.sqrt(squares)
+    else:
+        squares, vectors = _block_krylov(lambda V: rows.rmatmat(rows.matmat(V)), p, k)
+        top, projections = float(squares[-1]), rows.matmat(vectors)
+    found = np.sqrt(np.square(projections).sum(axis=1))
+    if not np.isfinite(found).all():
+        raise _not_finite(gradients.matvec(np.ones(p)))
+    if top <= n * _ROUNDING * float(mean @ mean):  # all gradients are equal
+        return Spectrum(0.0, np.zeros(n))
+    lengths = found
+    if rows.zeros:
+        lengths = np.full(n, found[-1] / np.sqrt(rows.zeros))
+        lengths[alive] = found[:-1]
+    return Spectrum(top / n, lengths)
+
+
+class _Centered(LinearOperator):  # type: ignore[misc]
+    """Rows minus their centre, where ``zeros`` more rows of zeros are one row, as heavy as all."""
+
+    def __init__(self, rows: Any, mean: Vector, zeros: int) -> None:
+        self.rows, self.mean, self.zeros = rows, mean, zeros
+        super().__init__(np.float64, (rows.shape[0] + bool(zeros), rows.shape[1]))
+
+    def _matmat(self, V: Any) -> Any:
+        shift = self.mean @ V
+        out = self.rows.matmat(V) - shift
+        return np.vstack([out, -np.sqrt(self.zeros) * shift]) if self.zeros else out
+
+    def _rmatmat(self, U: Any) -> Any:
+        own = U[:-1] if self.zeros else U
+        total = own.sum(axis=0)
+        if self.zeros:
+            total = total + np.sqrt(self.zeros) * U[-1]
+        return self.rows.rmatmat(own) - np.outer(self.mean, total)
+
+
+def _block_krylov(
+    apply: Callable[[Any], Any], side: int, k: int, start: Any = None
+) -> tuple[Vector, Vector]:
+    """The k largest eigenvalues, ascending, and eigenvectors of a symmetric operator.
+
+    Musco and Musco, NeurIPS 2015: all blocks are kept, and each pass multiplies a few vectors at
+    once, which costs little more than one.
+    """
+    block = np.random.default_rng(0).standard_normal((side, min(k + _GUARDS, side)))
+    if start is not None:
+        block[:, : start.shape[1]] = start
+    basis = np.zeros((side, 0))
+    images = np.zeros((side, 0))
+    before = np.zeros(k)
+    while True:
+        for _ in range(2):  # twice is enough
+            block = block - basis @ (basis.T @ block)
+            block = np.linalg.qr(block)[0]
+        image = apply(block)
+        basis, images = np.hstack([basis, block]), np.hstack([images, image])
+        if not np.isfinite(image).all():
+            return np.full(k, np.nan), np.full((side, k), np.nan)
+        values, vectors = np.linalg.eigh(basis.T @ images)  # reads one triangle
+        top, vectors = np.maximum(values[-k:], 0.0), vectors[:, -k:]
+        found = basis @ vectors
+        error = np.square(images @ vectors - found * top).sum()  # over the gap: of the values
+        gap = values[-k] - values[-k - 1] if len(values) > k else 0.0
+        settled = min(np.abs(top - before).max() * gap, error) <= _TOLERANCE * top[-1] * gap
+        if settled or basis.shape[1] + block.shape[1] > min(side, _MAX_BASIS):
+            return top, found
+        before, block = top, image
+
+
+def _is_fused(rows: Any) -> bool:
+    """Whether one native pass multiplies by the rows and their transpose."""
+    return (
+        isinstance(rows, OuterGradients)
+        and isinstance(rows.X, np.ndarray)
+        and rows.X.dtype == np.float64
+        and rows.X.strides[1] == rows.X.itemsize
+        and rows.coefficients.shape[1] == 1
+        and rows.X.shape[1] <= ops.spectral.MAX_COLUMNS
+    )
+
+
+def _fused(
+    rows: OuterGradients, mean: Vector, whole: Vector, n: int, num_threads: int | None
+) -> Callable[[Any], Any]:
+    """``V -> sum_i (g_i - mean)(g_i - mean)' V`` over n rows of mean ``whole``, in one pass.
+
+    ``sum a_i^2 (x_i - c)(x_i - c)'`` is a weighted covariance; intercept and centre are corrections
+    of rank two.
+    """
+    weights = np.square(rows.coefficients[:, 0])
+    total = weights.sum()
+    d = rows.X.shape[1]
+    if rows.intercept:  # the products of examples and ones
+        mixed = rows.X.T @ weights - total * rows.center
+
+    def apply(V: Any) -> Any:
+        out = total * ops.covariance_apply(
+            rows.X, V[:d], weights=weights, mean=rows.center, num_threads=num_threads
+        )
+        if rows.intercept:
+            last = mixed @ V[:d] + total * V[d]
+            out = np.vstack([out + np.outer(mixed, V[d]), last])
+        across = np.outer(mean, whole @ V) + np.outer(whole - mean, mean @ V)
+        return out - n * across
+
+    return apply
+
+
+def _start(rows: OuterGradients, k: int, num_threads: int | None) -> Any:
+    """The directions of every 16th row (a view, not a copy), so that full passes only polish."""
+    some = rows.take(slice(None, None, _SAMPLED))
+    m, p = some.shape
+    if some.X.size < _LARGE or not some.coefficients.any():
+        return None
+    mean = some.rmatvec(np.full(m, 1.0 / m))
+    return _block_krylov(_fused(some, mean, mean, m, num_threads), p, k)[1]
+
+
+def _not_finite(images: Any) -> ValueError:
+    bad = np.flatnonzero(~np.isfinite(images))
+    row = int(bad[0]) if bad.size else 0
+    return ValueError(f"gradients: expected finite values, got NaN or inf in row {row}")
+
+
+def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) -> Spectrum:
+    """The same by the native kernels, which centre as they read."""
+    if not (rows != rows[0]).any():
+        return Spectrum(0.0, np.zeros(len(rows)))
+    scale = float(np.abs(rows).max(initial=0.0))
+    unit = 1.0 if 1e-15 < scale < 1e15 else scale  # squares stay inside float32
+    table, center = (rows, mean) if unit == 1.0 else (rows / unit, mean / unit)
+    found = ops.power_iteration(
+        table, min(k, ops.spectral.MAX_EIGENPAIRS), mean=center, tol=1e-4, num_threads=num_threads
+    )
+    squares = ops.projection_scores(table, found.vectors, mean=center, num_threads=num_threads)
+    lengths = np.sqrt(np.asarray(squares, dtype=np.float64)) * unit
+    return Spectrum(float(found.values[0]) * unit**2, lengths)
