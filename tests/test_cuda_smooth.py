@@ -13,7 +13,7 @@ import pytest
 
 from cuda_emulation.backends import EmulatedBackend
 from support import images
-from tamis.smoothing import Smooth, identity
+from tamis.smoothing import Smooth, identity, sampling
 from tamis.smoothing.sampling import VoteSampler
 
 pytest_plugins = ["cuda_emulation.fixtures"]
@@ -42,7 +42,8 @@ class Brightness:
         self.mean, self.std = np.array([0.4, 0.5]), np.array([0.2, 0.3])
 
     def prepare(self, x: Any) -> Any:
-        return torch.from_numpy(np.asarray(x)).to(self.device)
+        tensor = x if isinstance(x, torch.Tensor) else torch.from_numpy(np.asarray(x))
+        return tensor.to(self.device)
 
     def empty(self, shape: tuple[int, ...]) -> Any:
         return torch.empty(shape, device=self.device)
@@ -78,6 +79,34 @@ def test_one_transfer_a_batch(emulated_90: EmulatedBackend, device: Any) -> None
     report = emulated_90.measure(lambda: certified(device, 80))
     calls = [call.name for call in report.calls]
     assert not [name for name in calls if "Memcpy" in name or "StreamSynchronize" in name]
+
+
+def test_images_are_hashed_where_they_lie(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the host without asking the device; a tensor of images on the device all at once."""
+    asked: list[int] = []
+    facts_of_images = sampling.facts_of_images
+
+    def noted(images: Any) -> Any:
+        asked.append(len(images))
+        return facts_of_images(images)
+
+    def of_pixels(pixels: Any) -> list[Any]:
+        smooth = Smooth(Brightness(device), 2, 0.5, seed=3)
+        rows = smooth.certify_iter(pixels, 10, 45, 0.01, 55)
+        return [(row.selection_counts.tolist(), row.counts.tolist(), row.radius) for row in rows]
+
+    monkeypatch.setattr(sampling, "facts_of_images", noted)
+    expected = certified("cpu", 55)
+    assert of_pixels(PIXELS) == expected
+    assert asked == []
+    resident = torch.from_numpy(PIXELS).to(device)
+    assert of_pixels(resident) == expected
+    assert asked == [4]
+    monkeypatch.setattr(sampling, "_FACTS_ELEMENTS", 3 * PIXELS[0].size)
+    assert of_pixels(resident) == expected
+    assert asked == [4, 3, 1]
+    assert of_pixels(list(resident)) == expected  # of a list one by one
+    assert asked == [4, 3, 1]
 
 
 def test_one_batch_ahead(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:

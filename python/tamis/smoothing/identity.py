@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Stream", "image_facts", "image_id"]
+__all__ = ["Stream", "facts_of_images", "image_facts", "image_id"]
 
 _MASK: Final = (1 << 64) - 1
 # The constants of SplitMix64. Source: Steele, Lea and Flood, "Fast splittable pseudorandom number
@@ -100,16 +100,26 @@ def image_facts(image: Any) -> tuple[float, float, int]:
 
     From a tensor on a device all three come in one transfer. NaN anywhere makes both values NaN.
     """
-    size, total = _check_and_sum(image)
     if isinstance(image, np.ndarray):
-        return float(image.min()), float(image.max()), _number(size, total)
+        return float(image.min()), float(image.max()), image_id(image)
+    return facts_of_images(image[None])[0]
+
+
+def facts_of_images(images: Any) -> list[tuple[float, float, int]]:
+    """`image_facts` of every image of a tensor (N, *shape), in one transfer for all."""
     import torch
 
+    rows = len(images)
+    flat = images.detach().contiguous().reshape(rows, -1)
+    totals = _sums(flat)
     # The bits of float64 travel as integers.
-    limits = torch.stack([image.min(), image.max()]).double().view(torch.int64)
-    low, high, total = torch.cat([limits, total.reshape(1)]).tolist()
-    low, high = np.array([low, high], np.int64).view(np.float64).tolist()
-    return low, high, _number(size, total)
+    limits = torch.stack([flat.amin(dim=1), flat.amax(dim=1)]).double().view(torch.int64)
+    lows, highs, sums = torch.cat([limits, totals[None]]).tolist()
+    lows, highs = np.array([lows, highs], np.int64).view(np.float64).tolist()
+    return [
+        (low, high, _number(flat.shape[1], total))
+        for low, high, total in zip(lows, highs, sums, strict=True)
+    ]
 
 
 def _check_and_sum(image: Any) -> tuple[int, Any]:
@@ -121,12 +131,20 @@ def _check_and_sum(image: Any) -> tuple[int, Any]:
         return bits.size, int(np.dot(bits, _weights(bits.size)))  # integers: wraps modulo 2**64
     import torch
 
-    if not isinstance(image, torch.Tensor) or image.dtype != torch.float32:
-        got = image.dtype if isinstance(image, torch.Tensor) else type(image).__name__
-        raise TypeError(f"image: expected a float32 array or tensor, got {got}")
-    flat = image.detach().contiguous().reshape(-1)
+    if not isinstance(image, torch.Tensor):
+        raise TypeError(f"image: expected a float32 array or tensor, got {type(image).__name__}")
+    flat = image.detach().contiguous().reshape(1, -1)
+    return flat.numel(), _sums(flat)[0]
+
+
+def _sums(flat: Any) -> Any:
+    """The weighted sums of the bits of rows of a tensor, (N,)."""
+    import torch
+
+    if flat.dtype != torch.float32:
+        raise TypeError(f"image: expected a float32 array or tensor, got {flat.dtype}")
     words = flat.view(torch.int32).to(torch.int64)
-    return flat.numel(), (words * _torch_weights(flat.numel(), str(flat.device))).sum()
+    return (words * _torch_weights(flat.shape[1], str(flat.device))).sum(dim=1)
 
 
 def _number(size: int, total: Any) -> int:

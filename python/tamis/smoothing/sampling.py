@@ -24,15 +24,18 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, ops
 from tamis.smoothing.classifiers import Classifier
-from tamis.smoothing.identity import Stream, image_facts
-from tamis.smoothing.models import refuse_integers
+from tamis.smoothing.identity import Stream, facts_of_images, image_facts
+from tamis.smoothing.models import host_float32, refuse_integers
 
 __all__ = ["MAX_SAMPLES", "Job", "Plan", "VoteSampler"]
 
+#: Position, image, image beside the classifier -> smallest and largest value, number.
+_Facts: TypeAlias = Callable[[int, Any, Any], tuple[float, float, int]]
 #: Streams and the number of samples to draw from each, for every image.
 Plan: TypeAlias = tuple[tuple[Stream, int], ...]
 MAX_SAMPLES: Final = 1 << 32  # sample numbers are 32-bit counter words
 _IDS: Final = 1 << 32  # and so are image numbers
+_FACTS_ELEMENTS: Final = 1 << 22  # pixels whose range and hash are asked for at once
 
 
 @dataclass(slots=True)
@@ -123,6 +126,7 @@ class VoteSampler:
         buffer: Any = None
         used = 0
         affine: ops.ChannelAffine | None = None
+        facts_of = _facts_source(images)
         taken = 0.0  # when counts were last taken in
 
         def take_in(ahead: int) -> Iterator[Job]:
@@ -154,7 +158,7 @@ class VoteSampler:
         try:
             for position, image, given in _numbered(images, image_ids, begin):
                 name = single or f"image {position}"
-                pixels, identity = self._checked(image, name, given)
+                pixels, identity = self._checked(image, name, given, facts_of, position)
                 if buffer is None:
                     buffer = self.classifier.empty((batch_size, *pixels.shape))
                     affine = self._affine(pixels)
@@ -248,7 +252,9 @@ class VoteSampler:
         error.__cause__.row = row
         return error
 
-    def _checked(self, image: Any, name: str, given: int | None) -> tuple[Any, int]:
+    def _checked(
+        self, image: Any, name: str, given: int | None, facts_of: _Facts, position: int
+    ) -> tuple[Any, int]:
         """The image as the float32 array or tensor that noise is added to, and its number."""
         if not hasattr(image, "dtype"):
             image = np.asarray(image)
@@ -256,7 +262,7 @@ class VoteSampler:
         pixels = self.classifier.prepare(image)
         if math.prod(pixels.shape) == 0:
             raise ValueError(f"{name}: expected an image, got no elements in {tuple(pixels.shape)}")
-        low, high, identity = image_facts(pixels)
+        low, high, identity = facts_of(position, image, pixels)
         if not (math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"{name}: expected finite values, got {low} to {high}")
         allowed = self.input_range
@@ -267,6 +273,32 @@ class VoteSampler:
                 "and std are arguments of Smooth; input_range=None allows any values)"
             )
         return pixels, identity if given is None else given
+
+
+def _facts_source(images: Any) -> _Facts:
+    """How range and hash of an image are found while a device asks for nothing but work.
+
+    Of images on the host they are found there; a tensor of images on a device is asked for those
+    of many images at once.
+    """
+    known: dict[int, tuple[float, float, int]] = {}
+
+    def one(position: int, image: Any, pixels: Any) -> tuple[float, float, int]:
+        readable = isinstance(image, np.ndarray) or _arrays.is_torch(image)
+        on_host = readable and _arrays.on_cuda(pixels) and not _arrays.on_cuda(image)
+        return image_facts(host_float32(image) if on_host else pixels)
+
+    def many(position: int, image: Any, pixels: Any) -> tuple[float, float, int]:
+        if not _arrays.on_cuda(pixels):
+            return image_facts(pixels)
+        if position not in known:
+            known.clear()
+            block = images[position : position + max(1, _FACTS_ELEMENTS // image.numel())]
+            found = facts_of_images(block.float())
+            known.update(zip(range(position, position + len(found)), found, strict=True))
+        return known[position]
+
+    return many if _arrays.is_torch(images) and _arrays.on_cuda(images) else one
 
 
 def _numbered(
