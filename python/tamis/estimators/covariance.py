@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator
 from tamis.estimators._covariance_filter import Found, filter_covariance, moments
+from tamis.estimators._explanation import ExplainMixin, parts_of_form
 from tamis.estimators._threshold import ThresholdMixin, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -25,7 +26,7 @@ __all__ = ["RobustCovariance"]
 RULES = ("gaussian", "bounded")
 
 
-class RobustCovariance(ThresholdMixin, BaseEstimator):
+class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
     """Mean and covariance of rows of which a minority is arbitrary.
 
     Parameters
@@ -126,7 +127,6 @@ class RobustCovariance(ThresholdMixin, BaseEstimator):
         array = _rows.as_numpy(rows)
         _rows.check_finite(array)
         found, flagged = find_clean_rows(self, array)
-        self._like = rows[:0]
         count = int(found.kept.sum())
         factor = _consistency(found, array)
         # anew, for the precision has all directions
@@ -146,6 +146,7 @@ class RobustCovariance(ThresholdMixin, BaseEstimator):
         distances = squared_lengths(array, self._mean, self._root)
         self.dist_ = _rows.in_library_of(distances, rows)
         self.offset_ = offset_for(-distances, flagged, rows)
+        self._fit_X = rows
         return self
 
     def mahalanobis(self, X: Any) -> Any:
@@ -159,6 +160,16 @@ class RobustCovariance(ThresholdMixin, BaseEstimator):
     def score_samples(self, X: Any) -> Any:
         """``-mahalanobis(X)``: higher for more normal rows."""
         return -self.mahalanobis(X)
+
+    def _explained(self, x: NDArray[np.float64]) -> tuple[Any, ...]:
+        """The one direction along which the row is all of its distance out: precision times gap."""
+        gap = x - self._mean
+        along = gap @ self._root
+        score, direction = float(along @ along), self._root @ along
+        length = float(np.linalg.norm(direction)) or 1.0
+        scale = np.sqrt(np.diag(_rows.as_numpy(self.covariance_)).astype(np.float64))
+        parts = parts_of_form(gap, self._root, scale)
+        return score, direction / length, score**0.5, float(score > 0.0), parts
 
 
 def find_clean_rows(estimator: Any, array: NDArray[Any]) -> tuple[Found, int]:
