@@ -421,7 +421,8 @@ def plot_outlier_map(
         Rows that a detector calls outliers: orange crosses, over the others' blue dots.
     title : str, optional
     named : int, default 8
-        How many of the rows furthest beyond a cut-off carry their number, counted from 0.
+        How many of the rows furthest beyond a cut-off carry their number, counted from 0, where
+        the numbers do not overlap.
 
     Returns
     -------
@@ -461,11 +462,18 @@ def plot_outlier_map(
     beyond = np.maximum(
         x / (found.robust_cutoff or 1.0), y / (found.orthogonal_cutoff or float(y.max()) or 1.0)
     )
-    for row in np.argsort(-beyond, kind="stable")[:named]:
-        if beyond[row] > 1.0:
-            axes.annotate(
-                str(row), (x[row], y[row]), (4, 3), textcoords="offset points", fontsize=_SMALL - 2
-            )
+    figure.draw_without_rendering()
+    at = axes.transData.transform(np.stack([x, y], axis=1)) * 72.0 / figure.dpi  # in points
+    taken: list[NDArray[np.float64]] = []
+    for row in np.argsort(-beyond, kind="stable"):
+        if beyond[row] <= 1.0 or len(taken) == named:
+            break
+        if any(np.all(np.abs(at[row] - place) < (24.0, 9.0)) for place in taken):
+            continue  # two numbers on top of each other are none
+        taken.append(at[row])
+        axes.annotate(
+            str(row), (x[row], y[row]), (4, 3), textcoords="offset points", fontsize=_SMALL - 2
+        )
     s = "" if found.n_components == 1 else "s"
     axes.set_xlabel(f"robust distance within {found.n_components} component{s}")
     axes.set_ylabel("orthogonal distance to them")
