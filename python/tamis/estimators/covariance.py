@@ -128,9 +128,11 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         _rows.check_finite(array)
         found, flagged = find_clean_rows(self, array)
         count = int(found.kept.sum())
-        factor = _consistency(found, array)
-        # anew, for the precision has all directions
-        full = moments(array, found.kept, bool(self.assume_centered), tall=False)
+        full = found.moments
+        if full.whiten.shape[1] < full.rank:  # the precision has all directions
+            full = moments(array, found.kept, bool(self.assume_centered), tall=False)
+        distances = squared_lengths(array, full.mean, full.whiten)
+        factor = _consistency(found, array, distances)
         self.consistency_factor_ = factor
         self._root = full.whiten / np.sqrt(factor)
         self._mean = full.mean
@@ -143,7 +145,7 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         self.n_iter_ = found.rounds
         self.contamination_ = 1.0 - count / array.shape[0]
         self.stop_reason_ = found.stop_reason
-        distances = squared_lengths(array, self._mean, self._root)
+        distances /= factor
         self.dist_ = _rows.in_library_of(distances, rows)
         self.offset_ = offset_for(-distances, flagged, rows)
         self._fit_X = rows
@@ -219,17 +221,20 @@ def _inverse(C: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
     return np.asarray((U[:, good] / np.maximum(w[good], np.finfo(float).tiny)) @ U[:, good].T)
 
 
-def _consistency(found: Found, array: NDArray[Any]) -> float:
+def _consistency(found: Found, array: NDArray[Any], distances: NDArray[np.float64]) -> float:
     """Covariance of a Gaussian over that of it cut at the largest distance kept.
 
-    ``F_d(q) / F_(d+2)(q)`` with the chi-squared distribution functions (Croux and Haesbroeck 1999).
+    ``distances`` are those in all directions; where the filter looked at fewer, they are found
+    anew. ``F_d(q) / F_(d+2)(q)`` with the chi-squared distribution functions (Croux and Haesbroeck
+    1999).
     """
     from scipy.special import chdtr
 
     d = found.moments.whiten.shape[1]
     if not found.radius_cut or d == 0:
         return 1.0
-    z = (array[found.kept] - found.moments.mean) @ found.moments.whiten
-    q = float(np.einsum("ij,ij->i", z, z).max())
+    if d < found.moments.rank:
+        distances = squared_lengths(array, found.moments.mean, found.moments.whiten)
+    q = float(distances[found.kept].max())
     below = float(chdtr(d + 2, q))
     return float(chdtr(d, q)) / below if below > 0.5 else 1.0
