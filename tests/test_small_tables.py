@@ -86,6 +86,19 @@ def test_degenerate_tables() -> None:
         assert found.support_.sum() >= 30
 
 
+def test_the_layout_of_the_rows_is_of_no_consequence() -> None:
+    """Fortran order gives what C order gives, and is not written to."""
+    X = np.random.default_rng(0).normal(size=(100, 6))
+    X[:20] += 8
+    fortran = np.asfortranarray(X)
+    before = fortran.copy()
+    expected = tamis.RobustCovariance("auto").fit(X)
+    found = tamis.RobustCovariance("auto").fit(fortran)
+    np.testing.assert_array_equal(found.support_, expected.support_)
+    assert not found.support_[:20].any()
+    np.testing.assert_array_equal(fortran, before)
+
+
 def test_the_budget_is_kept() -> None:
     X = np.random.default_rng(1).normal(size=(100, 4))
     X[:30] += 9
