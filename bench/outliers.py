@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 import _timing
+import peers_outliers
 import tamis
 from _data import require_data_dir
 from _results import Progress, ResultFile
@@ -36,48 +37,18 @@ NOT_RUN = {("17_InternetAds", "MinCovDet")}
 Scores = Callable[[Any], Any]  # higher: more of an outlier
 
 
-def neighbours(X: Any) -> Any:
-    from sklearn.neighbors import NearestNeighbors
-
-    return NearestNeighbors(n_neighbors=10).fit(X).kneighbors()[0].mean(axis=1)
-
-
-def local_outlier_factor(X: Any) -> Any:
-    from sklearn.neighbors import LocalOutlierFactor
-
-    return -LocalOutlierFactor().fit(X).negative_outlier_factor_
-
-
-def isolation_forest(X: Any) -> Any:
-    from sklearn.ensemble import IsolationForest
-
-    return -IsolationForest(random_state=0).fit(X).score_samples(X)
-
-
-def min_cov_det(X: Any) -> Any:
-    from sklearn.covariance import MinCovDet
-
-    return MinCovDet(random_state=0).fit(X).dist_
-
-
-def ecod(X: Any) -> Any:
-    from pyod.models.ecod import ECOD
-
-    return ECOD().fit(X).decision_scores_
-
-
 DETECTORS: dict[str, Scores] = {
     "tamis RobustCovariance, auto": lambda X: tamis.RobustCovariance("auto").fit(X).dist_,
     "tamis QUEOutlierDetector": lambda X: -tamis.QUEOutlierDetector(0.1).fit(X).score_samples(X),
     "tamis SpectralOutlierDetector, auto": lambda X: (
         -tamis.SpectralOutlierDetector("auto").fit(X).training_scores_
     ),
-    "isolation forest": isolation_forest,
-    "MinCovDet": min_cov_det,
-    "local outlier factor": local_outlier_factor,
-    "10 neighbours": neighbours,
-    "ECOD": ecod,
-    "l2": lambda X: np.square(X - X.mean(axis=0)).sum(axis=1),
+    "isolation forest": peers_outliers.isolation_forest,
+    "MinCovDet": peers_outliers.min_cov_det,
+    "local outlier factor": peers_outliers.local_outlier_factor,
+    "10 neighbours": peers_outliers.neighbours,
+    "ECOD": peers_outliers.ecod,
+    "l2": peers_outliers.l2,
 }
 
 
