@@ -163,6 +163,24 @@ def test_parameters_out_of_range(parameters: Any, match: str) -> None:
         QUEOutlierDetector(**parameters).fit(np.random.default_rng(0).standard_normal((30, 3)))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_as_a_rule_of_the_filter(seed: int) -> None:
+    """Oracle: the labels. Bad rows along six axes, 50 each; the twin alone has the rule."""
+    X = np.random.default_rng(seed).standard_normal((3000, 20))
+    X[np.arange(300), np.arange(300) % 6] += 6.0
+    found = reference.iterative_filter(X, 0.1, rule="que", assume="scale")
+    assert found.stop_reason == "eigenvalue_explained"
+    assert (found.weights[:300] == 0).mean() > 0.9
+    assert (found.weights[300:] == 0).mean() < 0.01
+    clean = np.linalg.norm(X[300:].mean(axis=0))
+    assert np.linalg.norm(found.mean) < 1.1 * clean < 0.6 * np.linalg.norm(X.mean(axis=0))
+    one = reference.iterative_filter(X, 0.1, rule="que", prune=False, max_rounds=1)
+    dropped = np.argsort(-reference.que_scores(X))[:75]  # a quarter of the contamination
+    np.testing.assert_array_equal(np.flatnonzero(one.weights == 0), np.sort(dropped))
+    with pytest.raises(ValueError, match="rule: expected"):
+        tamis.iterative_filter(X, rule="que")  # type: ignore[arg-type]
+
+
 def test_torch_rows() -> None:
     torch = pytest.importorskip("torch")
     X, _ = spiked(1, 8)

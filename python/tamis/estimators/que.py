@@ -105,8 +105,8 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
         Raises
         ------
         TypeError, ValueError
-            Not a table of finite numbers (the first bad row is named), or a parameter out of
-            range.
+            Not a table of finite numbers (the first bad row is named), a tensor on a GPU (pass
+            ``X.cpu()``), or a parameter out of range.
         """
         rows = checked_rows(self, X, reset=True)
         array = _rows.as_numpy(rows)
