@@ -27,6 +27,7 @@ FEW_COLUMNS = 20  # with more, the half that concentrates fits the noise: twice 
 SMALL = 50  # rows a column; with more, the degree-2 filter sees clusters by itself
 STEPS = 100
 RETURNS = 20
+_ENOUGH = 1000  # rows for the scale of a start
 _FURTHEST = 1e9  # standardised; squares of this fit into float32
 _SINGULAR = 1e-9  # of the squared pivots: below, the eigenvalues decide
 _SOUND = 1e-4  # of the same: above, rows in float32 are good enough
@@ -44,15 +45,19 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     A = np.asarray(X, np.float64)
     middle = np.zeros(A.shape[1]) if centred else _medians(A)
     scale = _MAD * _medians(np.abs(A - middle))
-    Z = (A - middle)[:, scale > 0] / scale[scale > 0]
+    Z = A - middle
+    if not (scale > 0).all():
+        Z, scale = Z[:, scale > 0], scale[scale > 0]
+    Z /= scale
     n, d = Z.shape
     kept = np.ones(n, dtype=bool)
     if d == 0:
         return kept
     half = (n + d + 1) // 2
     best, least = None, np.inf
-    for distances in _starts(Z, centred):
-        chosen, determinant = _descend(Z, distances, half, centred)
+    rough = np.clip(Z, -_FURTHEST, _FURTHEST).astype(np.float32)
+    for distances in _starts(rough, centred):
+        chosen, determinant = _descend(Z, rough, distances, half, centred)
         if determinant < least:
             best, least = chosen, determinant
     if best is None:
@@ -60,7 +65,7 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     kept[:] = False
     kept[best] = True
     for _ in range(RETURNS):
-        scores = _normal_scores(_distances(Z, kept, centred), d, int(kept.sum()))
+        scores = _normal_scores(_distances(Z, rough, kept, centred), d, int(kept.sum()))
         again = ~rejected(scores, level, n)
         if again.sum() < half or bool((again == kept).all()):
             break
@@ -68,9 +73,8 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     return kept
 
 
-def _starts(Z: Array, centred: bool) -> Iterator[Array]:
+def _starts(Z: NDArray[np.float32], centred: bool) -> Iterator[Array]:
     """Squared distances by four rough scatters: tanh, ranks, spatial signs, the nearest half."""
-    Z = np.clip(Z, -_FURTHEST, _FURTHEST).astype(np.float32)  # they are rough anyway
     ranks = _ranks(Z)
     length = np.sqrt(np.square(Z).sum(axis=1, keepdims=True))
     near = Z[np.argsort(length[:, 0], kind="stable")[: (len(Z) + 1) // 2]]
@@ -78,9 +82,11 @@ def _starts(Z: Array, centred: bool) -> Iterator[Array]:
         moved = rough - rough.mean(axis=0)
         axes = np.linalg.eigh(moved.T @ moved)[1]
         B = Z @ axes
+        some = B[:: max(len(B) // _ENOUGH, 1)]
         if not centred:
-            B -= _medians(B)
-        spread = _MAD * _medians(np.abs(B))
+            middle = _medians(some)
+            B, some = B - middle, some - middle
+        spread = _MAD * _medians(np.abs(some))
         if (spread > 0).all():
             yield np.square(B / spread).sum(axis=1)
 
@@ -91,7 +97,7 @@ def _medians(A: Array) -> Array:
     return np.asarray(np.median(columns, axis=1, overwrite_input=True))
 
 
-def _ranks(Z: Array) -> Array:
+def _ranks(Z: NDArray[Any]) -> NDArray[Any]:
     """Of every value within its column, from 0 on."""
     order = np.ascontiguousarray(Z.T).argsort(axis=1)
     ranks = np.empty(order.shape, Z.dtype)
@@ -100,16 +106,12 @@ def _ranks(Z: Array) -> Array:
 
 
 def _descend(
-    Z: Array, distances: Array, half: int, centred: bool
+    Z: Array, rough: NDArray[np.float32], distances: Array, half: int, centred: bool
 ) -> tuple[NDArray[np.intp], float]:
     """Concentration steps: the half nearest to its own mean, by its own covariance."""
     chosen = np.sort(np.argsort(distances, kind="stable")[:half])
-    rough = np.clip(Z, -_FURTHEST, _FURTHEST).astype(np.float32)
     for _ in range(STEPS):
-        mean, C = _moments(Z[chosen], centred)
-        root, sound = _inverse_root(C)
-        rows = rough if sound else Z  # only their order counts
-        far = _rows.squared_projections(rows, mean.astype(rows.dtype), root.astype(rows.dtype))
+        far = _distances(Z, rough, chosen, centred)
         following = np.sort(np.argsort(far, kind="stable")[:half])
         if bool((following == chosen).all()):
             break
@@ -124,10 +126,15 @@ def _moments(Z: Array, centred: bool) -> tuple[Array, Array]:
     return mean, Z.T @ Z / len(Z) - np.outer(mean, mean)
 
 
-def _distances(Z: Array, kept: NDArray[np.bool_], centred: bool) -> Array:
-    """Squared Mahalanobis distances of all rows from those kept."""
-    mean, C = _moments(Z[kept], centred)
-    return _rows.squared_projections(Z, mean, _inverse_root(C)[0])
+def _distances(Z: Array, rough: NDArray[np.float32], chosen: Any, centred: bool) -> Array:
+    """Squared Mahalanobis distances of all rows from those chosen, in float32 where that will do.
+
+    ``rough`` are the rows in float32.
+    """
+    mean, C = _moments(Z[chosen], centred)
+    root, sound = _inverse_root(C)
+    rows: NDArray[Any] = rough if sound else Z
+    return _rows.squared_projections(rows, mean.astype(rows.dtype), root.astype(rows.dtype))
 
 
 def _inverse_root(C: Array) -> tuple[Array, bool]:
@@ -135,6 +142,8 @@ def _inverse_root(C: Array) -> tuple[Array, bool]:
 
     Also whether C is so far from singular that float32 will do for the rows.
     """
+    from scipy.linalg.lapack import dtrtri
+
     try:
         L = np.linalg.cholesky(C)
     except np.linalg.LinAlgError:
@@ -142,7 +151,8 @@ def _inverse_root(C: Array) -> tuple[Array, bool]:
     else:
         pivots = np.square(np.diag(L))
         if pivots.min() > _SINGULAR * pivots.max():
-            return np.asarray(np.linalg.inv(L).T), bool(pivots.min() > _SOUND * pivots.max())
+            inverse = dtrtri(L, lower=1)[0]
+            return np.asarray(inverse.T), bool(pivots.min() > _SOUND * pivots.max())
     w, U = np.linalg.eigh(C)
     good = w > len(w) * np.finfo(np.float64).eps * max(float(w[-1]), 0.0)
     return np.asarray(U[:, good] / np.sqrt(w[good])), False
