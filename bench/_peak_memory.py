@@ -26,6 +26,7 @@ import tamis
 CALLS: dict[str, Callable[[Any], Any]] = {
     "iterative_filter": lambda X: tamis.iterative_filter(X, 0.1),
     "RobustMean.fit": lambda X: tamis.RobustMean(0.1).fit(X),
+    "RobustCovariance.fit": lambda X: tamis.RobustCovariance(0.1).fit(X),
     "published filter": lambda X: peers_filter.published_filter(X, 0.1),
 }
 

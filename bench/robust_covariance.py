@@ -1,122 +1,203 @@
 """Robust covariance: excess error on the published mixtures, time against the published filter.
 
-    python bench/robust_covariance.py [--seeds 5] [--dims 10 20 ...] [--peer 40]
+    python bench/robust_covariance.py accuracy [--seeds 5] [--dims 10 20 ...]
+    python bench/robust_covariance.py speed [--dims 40]
+    python bench/robust_covariance.py memory
 
-The peer is the published filter's step, the dense degree-2 matrix of every row (N x d^2) and the
-search over its tail constant, ported to NumPy. Writes results/robust_covariance.csv.
+`accuracy` adds to results/robust_covariance.csv; a run that was stopped goes on, ``--again`` starts
+anew. `speed`: the peer is a port of the published filter with its dense degree-2 matrix and the
+search over its tail constant (`peers_covariance`), scikit-learn's MinCovDet for the detectors;
+CPU time of one thread. `memory`: growth beyond X at d = 500, n = 100,000, by the operating system.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
+import json
 import sys
+import warnings
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
 
+import _peak_memory
+import _timing
+import peers_covariance
+import peers_outliers
 import tamis
+from _results import Progress, ResultFile
+from peers import set_threads
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from published_mixtures import for_covariance
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("numpy", "scipy", "scikit-learn")
+PANELS = ("isotropic", "spiked")
+FIELDS = (*("panel", "d", "seed", "noisy_excess", "excess", "bad_left", "good_lost", "seconds"),)
 
 
-def published(X: Any, eps: float, tau: float, constant: float) -> tuple[Any, int]:
-    """The published filter with one tail constant: its covariance and the number of rows kept."""
-    while True:
-        n, d = X.shape
-        if n < d:
-            return np.zeros((d, d)), 0
-        S = X.T @ X / n
-        w, U = np.linalg.eigh(S)
-        if w[-1] > 1e4 * w[0]:
-            return np.zeros((d, d)), 0
-        Z = X @ (U / np.sqrt(w)) @ U.T
-        near = np.square(Z).sum(axis=1) <= 0.4 * d * np.log(n / tau)
-        if not near.all():
-            X = X[near]
-            continue
-        products = (Z[:, :, None] * Z[:, None, :]).reshape(n, d * d)
-        F = products.T @ products / n
-        eye = np.eye(d).ravel()
-        F -= np.outer(eye, eye)
-        from scipy.sparse.linalg import eigsh
-
-        value, vector = eigsh(F, 1, which="LM")
-        if value[0] / 2 < 1.0:
-            return S, n
-        p = np.einsum("ij,jk,ik->i", Z, vector.reshape(d, d) / np.sqrt(2), Z, optimize=True)
-        s = np.abs(p - p.mean())
-        order = np.argsort(s)
-        tail = n * (12 * np.exp(-constant * s[order]) + 3 * eps / (d * np.log(n / tau)) ** 2)
-        cut = np.flatnonzero(n - np.arange(1, n + 1) > tail)
-        if not cut.size or cut[0] == 0 or cut[0] == n - 1:
-            return S, n
-        X = X[order[: cut[0] + 1]]
+def error(C: Any, diagonal: Any) -> float:
+    return float(np.linalg.norm(C / np.sqrt(np.outer(diagonal, diagonal)) - np.eye(len(C))))
 
 
-def tuned(X: Any, eps: float = 0.05, tau: float = 0.1) -> Any:
-    """The search for a constant with which .5 to 1.5 eps n rows go."""
-    n = len(X)
-    low, high, constant = 0.0, np.inf, 2.0
-    C = np.zeros((X.shape[1], X.shape[1]))
-    for _ in range(20):
-        C, kept = published(X, eps, tau, constant)
-        gone = n - kept
-        if 0.5 * eps * n < gone < 1.5 * eps * n:
-            break
-        if gone >= 1.5 * eps * n:
-            high = constant
-            constant = constant / 2 if low == 0.0 else (low + high) / 2
-        else:
-            low = constant
-            constant = constant * 2 if np.isinf(high) else (low + high) / 2
-    return C
+def fitted(X: Any) -> Any:
+    return tamis.RobustCovariance(0.05, assume_centered=True).fit(X)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def accuracy(args: argparse.Namespace) -> dict[str, Any]:
+    dims = (10, 20) if args.quick else args.dims or tuple(range(10, 101, 10))
+    seeds = 1 if args.quick else args.seeds
+    place = ROOT / ("build/bench" if args.quick else "bench/results") / "robust_covariance.csv"
+    results = ResultFile(place, FIELDS, 3, lambda row: args.quick or args.again)
+    cases = [(p, d, seed) for p in PANELS for d in dims for seed in range(seeds)]
+    todo = [case for case in cases if case not in results]
+    progress = Progress([float(d**4) for _, d, _ in todo])
+    for panel, d, seed in todo:
+        X, diagonal, bad = for_covariance(panel, d, np.random.default_rng([d, seed]))
+        base = error(X[bad:].T @ X[bad:] / (len(X) - bad), diagonal)
+        noisy = error(X.T @ X / len(X), diagonal) - base
+        start = process_time()
+        found = fitted(X)
+        seconds = process_time() - start
+        excess = error(found.covariance_, diagonal) - base
+        left, lost = int(found.support_[:bad].sum()), int((~found.support_[bad:]).sum())
+        results.add(panel, d, seed, noisy, excess, left, lost, seconds)
+        progress.step(float(d**4), f"{panel}, d = {d}: excess {excess:.4f}")
+    lines = []
+    for panel in PANELS:
+        for d in dims:
+            rows = results.select(panel=panel, d=d)
+            numbers = {f: [float(row[f]) for row in rows] for f in FIELDS[3:]}
+            lines.append(
+                {
+                    "panel": panel,
+                    "d": d,
+                    "seeds": len(rows),
+                    "worst_excess": max(numbers["excess"]),
+                    "least_noisy_excess": min(numbers["noisy_excess"]),
+                    "bad_left": max(numbers["bad_left"]),
+                    "median_seconds": float(np.median(numbers["seconds"])),
+                }
+            )
+    return {"lines": lines}
+
+
+def speed(args: argparse.Namespace) -> dict[str, Any]:
+    set_threads(1)
+    lines = []
+
+    def timed(name: str, call: Any, peer: str, slow: Any, rounds: int) -> None:
+        times = []
+        for _ in range(rounds + 1):  # the first one loads what is loaded once
+            start = process_time()
+            call()
+            times.append(process_time() - start)
+        start = process_time()
+        slow()
+        seconds = process_time() - start
+        spread = _timing.spread(times[1:])
+        line = {"case": name, "seconds": spread, "peer": peer, "peer_seconds": seconds}
+        lines.append({**line, "ratio": seconds / spread["median"]})
+
+    rounds = args.rounds or 9
+    for d in (10,) if args.quick else args.dims or (40,):
+        for panel in PANELS:
+            X, _, _ = for_covariance(panel, d, np.random.default_rng([d, 0]))
+            timed(
+                f"{panel}, {len(X)} x {d}",
+                lambda X=X: tamis.RobustCovariance(0.05, assume_centered=True, n_jobs=1).fit(X),
+                "published filter",
+                lambda X=X: peers_covariance.tuned(X),
+                rounds,
+            )
+    n, d = (600, 20) if args.quick else (3062, 166)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((n, d)) @ rng.standard_normal((d, d))
+    X[: n // 32] += 20.0 * rng.standard_normal(d)
+    for detector in (
+        tamis.QUEOutlierDetector(0.05, n_jobs=1),
+        tamis.SpectralOutlierDetector(0.05, n_jobs=1),
+    ):
+        timed(
+            f"{type(detector).__name__}, {n} x {d}",
+            lambda detector=detector: detector.fit(X).score_samples(X),
+            "MinCovDet",
+            lambda: peers_outliers.min_cov_det(X),
+            rounds,
+        )
+    return {"clock": "CPU time of one thread", "lines": lines}
+
+
+def memory(args: argparse.Namespace) -> dict[str, Any]:
+    n, d = (5000, 50) if args.quick else (100_000, 500)
+    lines = []
+    for dtype in ("float32", "float64"):
+        grown = _peak_memory.growth("RobustCovariance.fit", n, d, dtype)
+        size = n * d * np.dtype(dtype).itemsize
+        lines.append({"n": n, "d": d, "dtype": dtype, "table_bytes": size, "bytes_beyond": grown})
+    return {"lines": lines}
+
+
+def show(mode: str, lines: list[dict[str, Any]]) -> str:
+    if mode == "accuracy":
+        head = ["panel", "d", "seeds", "worst excess", "noisy", "bad left", "seconds"]
+        rows = [
+            [f"{v:.4g}" if isinstance(v, float) else str(v) for v in line.values()]
+            for line in lines
+        ]
+    elif mode == "speed":
+        head = ["case", "seconds", "peer", "its seconds", "ratio"]
+        rows = [
+            [
+                line["case"],
+                f"{line['seconds']['median']:.4f}",
+                line["peer"],
+                f"{line['peer_seconds']:.2f}",
+                f"{line['ratio']:.0f}",
+            ]
+            for line in lines
+        ]
+    else:
+        head = ["rows", "dtype", "MB of X", "MB beyond it"]
+        rows = [
+            [
+                f"{line['n']} x {line['d']}",
+                line["dtype"],
+                f"{line['table_bytes'] / 1e6:.0f}",
+                f"{line['bytes_beyond'] / 1e6:.0f}",
+            ]
+            for line in lines
+        ]
+    return _timing.table(head, rows)
+
+
+def main() -> int:
+    _timing.use_full_speed_blas()
+    warnings.simplefilter("ignore")  # of MinCovDet
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    modes = {"accuracy": accuracy, "speed": speed, "memory": memory}
+    parser.add_argument("mode", choices=tuple(modes))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--dims", type=int, nargs="+", default=list(range(10, 101, 10)))
-    parser.add_argument("--peer", type=int, default=0, help="time the published filter at this d")
+    parser.add_argument("--dims", type=int, nargs="+", help="columns")
+    parser.add_argument("--again", action="store_true", help="measure everything anew")
+    parser.add_argument("--rounds", type=int, help="how often tamis runs; the peer runs once")
+    parser.add_argument("--quick", action="store_true", help="small cases, into build/bench")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no table")
     args = parser.parse_args()
-    lines: list[list[Any]] = []
-    for panel in ("isotropic", "spiked"):
-        for d in args.dims:
-            for seed in range(args.seeds):
-                X, diagonal, bad = for_covariance(panel, d, np.random.default_rng([d, seed]))
-                scale = np.sqrt(np.outer(diagonal, diagonal))
-
-                def error(C: Any, scale: Any = scale, d: int = d) -> float:
-                    return float(np.linalg.norm(C / scale - np.eye(d)))
-
-                base = error(X[bad:].T @ X[bad:] / (len(X) - bad))
-                noisy = error(X.T @ X / len(X)) - base
-                start = perf_counter()
-                found = tamis.RobustCovariance(0.05, assume_centered=True).fit(X)
-                seconds = perf_counter() - start
-                excess = error(found.covariance_) - base
-                left = int(found.support_[:bad].sum())
-                lost = int((~found.support_[bad:]).sum())
-                peer: list[Any] = ["", ""]
-                if d == args.peer and seed == 0:
-                    start = perf_counter()
-                    other = error(tuned(X)) - base
-                    peer = [f"{other:.4f}", f"{perf_counter() - start:.2f}"]
-                line = [panel, d, seed, f"{noisy:.4f}", f"{excess:.4f}", left, lost]
-                lines.append([*line, f"{seconds:.3f}", *peer])
-                print(*lines[-1], sep="\t", flush=True)
-    with (RESULTS / "robust_covariance.csv").open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        head = "panel d seed noisy_excess excess bad_left good_lost seconds"
-        writer.writerow([*head.split(), "published_excess", "published_seconds"])
-        writer.writerows(lines)
+    result = modes[args.mode](args)
+    if args.json:
+        facts = {"benchmark": "robust_covariance", "mode": args.mode}
+        print(json.dumps({**facts, "machine": _timing.machine(PACKAGES), **result}, indent=2))
+    else:
+        print(show(args.mode, result["lines"]))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tamis import SpectralOutlierDetector
+from tamis import QUEOutlierDetector, RobustCovariance, SpectralOutlierDetector, outlier_map
 from tamis.cli import main
 
 
@@ -155,6 +155,15 @@ def test_a_missing_matplotlib_is_said_first(
         (["--contamination", "0"], "--contamination expects a number above 0 or auto, got 0"),
         (["--plot", "x.bmp"], "--plot expects a name ending in .png, .pdf or .svg, got x.bmp"),
         (["--num-threads", "-1"], "--num-threads expects a number of at least 1, got -1"),
+        (["--map", "x.txt"], "--map expects a name ending in .png, .pdf or .svg, got x.txt"),
+        (["--components", "2"], "--components expects a number of at least 1, beside --map"),
+        (["--components", "5", "--map", "x.png"], "--components expects at most 4, got 5"),
+        (["--explain", "3", "301"], "--explain expects rows from 0 to 300, got 301"),
+        (["--alpha", "2"], "--alpha is for --method que, not spectral"),
+        (["--alpha", "-1", "--method", "que"], "--alpha expects a number of at least 0, got -1"),
+        (["--rule", "soft", "--method", "que"], "--rule is for --method spectral or mahalanobis"),
+        (["--rule", "bounded"], "--rule bounded is not one of --method spectral"),
+        (["--no-prune", "--method", "que"], "--no-prune is for --method spectral, not que"),
     ],
 )
 def test_wrong_usage(
@@ -162,6 +171,65 @@ def test_wrong_usage(
 ) -> None:
     assert main(["outliers", str(file), *options]) == 2
     assert says in capsys.readouterr().err
+
+
+METHODS = {
+    "spectral": lambda: SpectralOutlierDetector("auto"),
+    "mahalanobis": lambda: RobustCovariance("auto"),
+    "que": lambda: QUEOutlierDetector("auto"),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_with_map_and_explanation(
+    method: str, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the estimator on the array, and `tamis.outlier_map` of the rows that it kept."""
+    pytest.importorskip("matplotlib")
+    X = contaminated()
+    found = METHODS[method]().fit(X)
+    assert (found.predict(X) == -1)[7::10].all()
+    out, picture = tmp_path / "scores.csv", tmp_path / "map.png"
+    command = ["outliers", str(file), "--method", method, "--csv", str(out), "--explain", "297"]
+    assert main([*command, "--map", str(picture), "--plot", str(tmp_path / "s.png")]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"data.csv: 301 rows, 4 columns; contamination auto, method {method}")
+    with out.open() as stream:
+        rows = list(csv.DictReader(stream))
+    scores = -found.score_samples(X)
+    np.testing.assert_allclose([float(row["score"]) for row in rows], scores, rtol=1e-9)
+    assert [int(row["outlier"]) for row in rows] == (found.predict(X) < 0).astype(int).tolist()
+    expected = outlier_map(X, found.support_)
+    for name in ("robust", "orthogonal"):
+        column = [float(row[f"{name}_distance"]) for row in rows]
+        np.testing.assert_allclose(column, getattr(expected, f"{name}_distances"), rtol=1e-12)
+    assert picture.stat().st_size > 5000
+    explained = text.split("\nrow 297 (line 299): score ")[1].splitlines()
+    assert explained[0].endswith("an outlier")
+    assert explained[5].split()[0] == "b"
+    assert float(explained[5].split()[1]) == pytest.approx(X[297, 1], rel=1e-5)
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    (why,) = facts["explained"]
+    assert facts["method"] == method
+    assert max(why["contributions"], key=lambda name: why["contributions"][name]) == "b"
+    assert sum(why["contributions"].values()) == pytest.approx(why["score"])
+    assert why["score"] == pytest.approx(scores[297])
+
+
+def test_options_of_methods(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    X = contaminated()
+    for options, expected in (
+        (["que", "--alpha", "0.5"], QUEOutlierDetector(0.1, 0.5)),
+        (["mahalanobis", "--rule", "bounded"], RobustCovariance(0.1, rule="bounded")),
+        (["spectral", "--rule", "soft"], SpectralOutlierDetector(0.1, rule="soft")),
+    ):
+        assert (
+            main(["outliers", str(file), "--contamination", "0.1", "--json", "--method", *options])
+            == 0
+        )
+        facts = json.loads(capsys.readouterr().out)
+        assert facts["threshold"] == pytest.approx(-expected.fit(X).offset_)
 
 
 def test_a_bad_cell_is_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

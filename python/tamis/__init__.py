@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         sever,
         smoothing,
     )
+    from tamis.diagnostics import outlier_map
     from tamis.estimators import (
         QUEOutlierDetector,
         RobustCovariance,
@@ -85,6 +86,7 @@ _LATER = {  # name -> the module that has it
     "lrv_mean": "location",
     "median_of_means": "location",
     "naive_prune": "location",
+    "outlier_map": "diagnostics",
     "que_scores": "que",
     "ransac_mean": "location",
     "trimmed_mean": "location",
@@ -120,6 +122,7 @@ __all__ = [
     "lrv_mean",
     "median_of_means",
     "naive_prune",
+    "outlier_map",
     "plotting",
     "power_iteration",
     "projection_scores",

@@ -113,7 +113,9 @@ def as_numpy(table: Any, name: str = "X") -> NDArray[Any]:
     if isinstance(table, np.ndarray):
         return table
     if table.device.type != "cpu":
-        raise ValueError(f"{name}: expected a tensor on the CPU, got one on {table.device}")
+        raise ValueError(
+            f"{name}: expected a tensor on the CPU, got one on {table.device}; pass {name}.cpu()"
+        )
     array: NDArray[Any] = table.numpy()
     return array
 

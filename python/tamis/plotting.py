@@ -2,6 +2,7 @@
 
 Figures are built as ``matplotlib.figure.Figure`` objects, without pyplot: no window system is
 needed, no global backend is switched, and nothing has to be closed.
+Over 400 lines: the figures share their frame, colours and sizes.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from tamis.diagnostics import OutlierMap
+
 __all__ = [
     "plot_certified_accuracy",
+    "plot_outlier_map",
     "plot_p_lower",
     "plot_scores",
     "require_matplotlib",
@@ -302,6 +306,7 @@ def plot_scores(
     eigenvalues: Any = None,
     title: str | None = None,
     bins: int = 60,
+    xlabel: str = "distance from the centre (standard deviations)",
 ) -> Figure:
     """Histogram of outlier scores with the threshold, and the top eigenvalue of every round.
 
@@ -318,12 +323,14 @@ def plot_scores(
     title : str, optional
     bins : int, default 60
         Of equal width in the logarithm of the score.
+    xlabel : str
+        What the square root of a score is.
 
     Returns
     -------
     matplotlib.figure.Figure
-        x: square root of the score, that is standard deviations, logarithmic; y: rows, logarithmic
-        above 1. Scores below a thousandth of their median are in the first bin.
+        x: square root of the score, logarithmic; y: rows, logarithmic above 1. Scores below a
+        thousandth of their median are in the first bin.
 
     Raises
     ------
@@ -364,7 +371,7 @@ def plot_scores(
     axes.set_xlim(low, high)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
-    axes.set_xlabel("distance from the centre (standard deviations)")
+    axes.set_xlabel(xlabel)
     axes.set_ylabel("rows")
     if title:
         axes.set_title(title, loc="left", fontsize=_SMALL, color="0.35")
@@ -395,6 +402,85 @@ def _numbers(name: str, values: Any, least: int = 1) -> NDArray[np.float64]:
     if not (np.isfinite(array).all() and array.min(initial=0.0) >= 0.0):
         raise ValueError(f"{name}: expected finite numbers >= 0")
     return array
+
+
+def plot_outlier_map(
+    found: OutlierMap,
+    *,
+    outlier: Any = None,
+    title: str | None = None,
+    named: int = 8,
+) -> Figure:
+    """Robust distance against orthogonal distance of every row, with both cut-offs.
+
+    Parameters
+    ----------
+    found : OutlierMap
+        From `tamis.outlier_map`.
+    outlier : bool array of shape (n,), optional
+        Rows that a detector calls outliers: orange crosses, over the others' blue dots.
+    title : str, optional
+    named : int, default 8
+        How many of the rows furthest beyond a cut-off carry their number, counted from 0, where
+        the numbers do not overlap.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Square roots of both distances are spaced evenly, so that the bulk stays readable beside far
+        rows.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If an argument does not fit.
+    """
+    x, y = found.robust_distances, found.orthogonal_distances
+    bad = np.zeros(x.size, bool) if outlier is None else np.asarray(outlier, bool)
+    if bad.shape != x.shape:
+        raise ValueError(f"outlier: expected {x.size} values, got shape {bad.shape}")
+    if named < 0:
+        raise ValueError(f"named: expected an integer >= 0, got {named}")
+    figure, (axes,) = _new_figure(6.4, 4.6)
+    for name, rows, marker, colour, size in (
+        ("not outliers" if outlier is not None else "rows", ~bad, "o", _COLOURS[0], 12),
+        ("outliers", bad, "x", _COLOURS[1], 22),
+    ):
+        if rows.any() or name == "rows":
+            label = f"{name}: {int(rows.sum())}"
+            style: dict[str, Any] = {"s": size, "marker": marker, "color": colour, "alpha": 0.7}
+            axes.scatter(x[rows], y[rows], label=label, rasterized=x.size > 5000, **style)
+    dashed: dict[str, Any] = {"color": "0.2", "lw": 1.0, "ls": (0, (4, 2))}
+    axes.axvline(found.robust_cutoff, label="97.5% of clean rows", **dashed)
+    axes.axhline(found.orthogonal_cutoff, **dashed)
+    for axis, values, cutoff in (("x", x, found.robust_cutoff), ("y", y, found.orthogonal_cutoff)):
+        roots = (lambda v: np.sqrt(np.maximum(v, 0.0)), np.square)
+        getattr(axes, f"set_{axis}scale")("function", functions=roots)
+        axes.set(**{f"{axis}lim": (0.0, 1.12 * max(float(values.max()), cutoff) or 1.0)})
+    beyond = np.maximum(
+        x / (found.robust_cutoff or 1.0), y / (found.orthogonal_cutoff or float(y.max()) or 1.0)
+    )
+    figure.draw_without_rendering()
+    at = axes.transData.transform(np.stack([x, y], axis=1)) * 72.0 / figure.dpi  # in points
+    taken: list[NDArray[np.float64]] = []
+    for row in np.argsort(-beyond, kind="stable"):
+        if beyond[row] <= 1.0 or len(taken) == named:
+            break
+        if any(np.all(np.abs(at[row] - place) < (24.0, 9.0)) for place in taken):
+            continue  # two numbers on top of each other are none
+        taken.append(at[row])
+        axes.annotate(
+            str(row), (x[row], y[row]), (4, 3), textcoords="offset points", fontsize=_SMALL - 2
+        )
+    s = "" if found.n_components == 1 else "s"
+    axes.set_xlabel(f"robust distance within {found.n_components} component{s}")
+    axes.set_ylabel("orthogonal distance to them")
+    if title:
+        axes.set_title(title, loc="left", fontsize=_SMALL, color="0.35")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=_SMALL)
+    return figure
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:

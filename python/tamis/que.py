@@ -17,9 +17,9 @@ from tamis import _arrays, _rows, ops
 __all__ = ["que_scores"]
 
 METHODS = ("exact", "sketch")
-_EXACT = 16  # eigenvectors that the sketch leaves alone
-_DEGREE = 60  # at most; the series of exp(a (t - 1)) needs about 4 + 6 sqrt(a) terms
-_TOLERANCE = 1e-5  # of the Chebyshev series, relative to its largest value
+_WIDTH = 8  # of a block: eight products cost `covariance_apply` one read of the rows
+_BLOCKS = 8  # at least, so that the top eigenvectors are found
+_ROUNDING = 1e-10  # squared length over that before, of products in float32
 
 
 def que_scores(
@@ -45,12 +45,12 @@ def que_scores(
         0 ranks like the squared distance to the mean, a large number like the squared projection on
         the top eigenvector.
     method : {"exact", "sketch"}
-        "exact": the eigenvectors of the (d, d) covariance. "sketch": 16 top
-        eigenvectors are exact, and what is left is sketched by ``n_rows`` random vectors times
-        ``exp(alpha S / (2 lambda_1))``, applied by Chebyshev's series through
-        `tamis.covariance_apply`; the (d, d) covariance is not formed.
+        "exact": the eigenvectors of the (d, d) covariance. "sketch": ``n_rows`` directions from
+        block Lanczos on random vectors, through `tamis.covariance_apply`, in which the exponential
+        is taken, and a multiple of the squared length for the rest; the (d, d) covariance is not
+        formed.
     n_rows : int, 1 to 256
-        Of the sketch; its error is proportional to ``sqrt(1 / n_rows)``.
+        Of the sketch: how many directions. The error shrinks as they grow; d of them are exact.
     seed : int in [0, 2**64)
         Of the sketch.
     num_threads : int, optional
@@ -68,8 +68,10 @@ def que_scores(
 
     Notes
     -----
-    The published sketch applies ``exp(alpha S)`` and squares it, which is another alpha; here the
-    exponent is halved first.
+    The published sketch takes random signs of a Hadamard matrix, a short series of the exponential
+    outside of where that holds, and the square of ``exp(alpha S)``, which is another alpha. Here
+    the directions are those that Lanczos finds, after Musco and Musco 2015, so the exponential is
+    right along the top eigenvectors, and they cost less than as many random ones.
 
     Examples
     --------
@@ -118,9 +120,10 @@ def exact_root(
     n, d = array.shape
     C = np.zeros((d, d))
     middle = center.astype(array.dtype)
-    for start in range(0, n, 4096):
-        part = array[start : start + 4096] - middle
-        C += part.T @ part
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, n, 4096):
+            part = array[start : start + 4096] - middle
+            C += part.T @ part
     C /= n
     if not np.isfinite(C).all():
         raise ValueError("X: expected values whose squares are finite, got larger ones")
@@ -143,61 +146,73 @@ def _sketched(
     seed: int,
     threads: int | None,
 ) -> NDArray[np.float64]:
-    """Scores from G times ``f(S) = exp(multiple (S / lambda_1 - 1))``, in three parts.
+    """Scores from ``columns`` directions Q: ``x' Q f(T) Q' x + c |x - Q Q' x|^2``, ``T = Q' S Q``.
 
-    The top eigenvectors V are exact. On the rest, where f hardly varies, f is c I plus little, with
-    c its mean: c |x|^2 is exact, and only ``x' (f - c) x`` is left to the sketch, as the mean of
-    ``(g' f^(1/2) x)^2 - c (g' x)^2`` over the columns g of G.
+    f(t) = exp(multiple (t / lambda_1 - 1)) and c is its mean over the eigenvalues that are left,
+    whose own mean is known from the trace, and whose variance from the products with random
+    vectors: ``f(mean) (1 + variance f''/ 2 f)``.
     """
     d = array.shape[1]
-    found = ops.power_iteration(
-        array, min(_EXACT, d), tol=1e-2, seed=seed, num_threads=threads, max_iter=30
-    )
-    values = np.asarray(found.values, dtype=np.float64)
-    V = np.asarray(found.vectors, dtype=np.float64)
-    top = float(values[0])
+    Q, T, square = _krylov(array, center, columns, seed, threads)
+    values, W = np.linalg.eigh(T)
+    values = np.maximum(values, 0.0)
+    top = float(values[-1])
     if top <= 0.0:
         return np.zeros(array.shape[0])
-    G = np.random.default_rng(seed).standard_normal((d, columns))
-    G -= V @ (V.T @ G)
-    R = _half_exponential(array, G, top, multiple, threads)
-    R -= V @ (V.T @ R)
-    whole = np.square(G).sum()
-    c = float(np.square(R).sum() / whole) if d > V.shape[1] and whole > 0.0 else 0.0
+    V = (Q @ W).astype(array.dtype)
+    middle = center.astype(array.dtype)
+    lengths = np.empty(array.shape[0])
+    inside = np.empty((array.shape[0], values.size), array.dtype)
+    for rows in _rows.blocks(array):
+        x = array[rows] - middle
+        lengths[rows] = np.einsum("ij,ij->i", x, x)
+        np.square(x @ V, out=inside[rows])
+    left = d - values.size
+    c = 0.0
+    if left:
+        mean = max(float(lengths.mean() - values.sum()) / left, 0.0)
+        variance = (square - float(np.square(values).sum())) / left - mean**2
+        variance = min(max(variance, 0.0), mean * max(float(values[0]), mean))
+        c = math.exp(multiple * (mean / top - 1.0)) * (1.0 + 0.5 * (multiple / top) ** 2 * variance)
     weights = np.exp(multiple * (values / top - 1.0))
-    trace = float(weights.sum()) + c * (d - V.shape[1])
-    plain = _rows.squared_distances(array, center)
-    first = scores_of(array, center, V * np.sqrt(weights))
-    rest = plain - scores_of(array, center, V)
-    correction = scores_of(array, center, R) - c * scores_of(array, center, G)
-    return np.asarray(np.maximum(first + c * rest + correction / columns, 0.0) / trace)
+    scores = c * lengths + inside @ (weights - c).astype(array.dtype)
+    return np.asarray(np.maximum(scores, 0.0) / (float(weights.sum()) + c * left))
 
 
-def _half_exponential(
-    array: NDArray[Any], G: NDArray[np.float64], top: float, multiple: float, threads: int | None
-) -> NDArray[np.float64]:
-    """``exp(multiple (S / top - 1) / 2) G`` by Chebyshev's series.
+def _krylov(
+    array: NDArray[Any], center: NDArray[np.float64], columns: int, seed: int, threads: int | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+    """Block Lanczos from random vectors: orthonormal Q (d, columns), ``Q' S Q``, about ``tr S^2``.
 
-    exp(a (x - 1)) on [-1, 1] has the coefficients 2 I_k(a) exp(-a), I_k the modified Bessel
-    functions, the first one halved.
+    Everything where the rows have fewer directions than that.
     """
-    from scipy.special import ive
+    d = array.shape[1]
+    width = min(_WIDTH, max(columns // _BLOCKS, 1), d)
+    start = np.random.default_rng(seed).standard_normal((d, width))
+    Q, SQ = np.zeros((d, 0)), np.zeros((d, 0))
+    following, square = start, 0.0
+    while True:
+        block = _orthonormal(following, Q)[:, : columns - Q.shape[1]]
+        if not block.shape[1]:
+            break
+        product = ops.covariance_apply(
+            array, block.astype(array.dtype), mean=center, num_threads=threads
+        )
+        following = np.asarray(product, dtype=np.float64)
+        if not Q.shape[1]:
+            square = float(np.square(following).sum()) * d / block.shape[1]
+        Q, SQ = np.hstack([Q, block]), np.hstack([SQ, following])
+    T = Q.T @ SQ
+    return Q, (T + T.T) / 2.0, square
 
-    bound = top * 1.01  # the top eigenvalue is estimated from below
-    half = multiple * 1.01 / 4.0
-    coefficients = ive(np.arange(_DEGREE + int(2 * half) + 1), half)
-    coefficients[1:] *= 2.0
-    tail = np.cumsum(np.abs(coefficients)[::-1])[::-1]
-    degree = int(np.argmax(tail < _TOLERANCE * coefficients[0])) or coefficients.size
 
-    def apply(A: NDArray[np.float64]) -> NDArray[np.float64]:
-        product = ops.covariance_apply(array, A.astype(array.dtype), num_threads=threads)
-        return np.asarray(product, dtype=np.float64) * (2.0 / bound) - A
-
-    older, old = G, apply(G) if degree > 1 else G
-    total = coefficients[0] * G
-    for k in range(1, degree):
-        total = total + coefficients[k] * old
-        if k + 1 < degree:
-            older, old = old, 2.0 * apply(old) - older
-    return np.asarray(total * math.exp(2.0 * half - multiple / 2.0))
+def _orthonormal(B: NDArray[np.float64], Q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A basis of the columns of B beside those of Q; what rounding alone has left is dropped."""
+    size = float(np.square(B).sum(axis=0).max(initial=0.0))
+    for _ in range(2):
+        B = B - Q @ (Q.T @ B)
+        values, W = np.linalg.eigh(B.T @ B)
+        good = values > _ROUNDING * size
+        B = B @ (W[:, good] / np.sqrt(values[good]))[:, ::-1]
+        size = 1.0
+    return B[:, : Q.shape[0] - Q.shape[1]]

@@ -15,27 +15,33 @@ from tamis.cli import UsageError
 
 if TYPE_CHECKING:
     from tamis.cli.tables import Table
+    from tamis.diagnostics import OutlierMap
 
 __all__ = ["add_parser", "run"]
 
 _DESCRIPTION = """\
 Scores for the rows of a table; the higher, the more a row stands out.
 
-A score is the largest squared distance of the row from the centre of the clean rows, in units of
-their spread, over the directions that give outliers away. Of a bell curve 9 is three standard
-deviations. Columns should have comparable units; --scale brings them to the same spread."""
+Method spectral: the largest squared distance of the row from the centre of the clean rows, in units
+of their spread, over the directions that give outliers away; of a bell curve 9 is three standard
+deviations. Columns should have comparable units; --scale brings them to the same spread.
+Method mahalanobis: the squared distance by the covariance of the clean rows. Method que: between
+the two, after whitening by the clean rows. Neither depends on the units of the columns."""
 
 _EPILOG = """\
 examples:
   tamis outliers data.csv
   tamis outliers data.csv --scale --top 50 --csv scores.csv
   tamis outliers data.npz --contamination 0.05 --plot scores.png
+  tamis outliers data.csv --method que --map map.png --csv scores.csv
+  tamis outliers data.csv --method mahalanobis --explain 17
 
 exit status: 0 done, 1 the file could not be read, 2 wrong usage"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.ArgumentParser:
     """Add the ``outliers`` command."""
+    from tamis.cli.detectors import METHODS, RULES
     from tamis.cli.spectral import add_options
 
     parser: argparse.ArgumentParser = subparsers.add_parser(
@@ -46,7 +52,17 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add_options(parser, "auto", "auto: as many as the filter leaves out")
+    add_options(parser, "auto", "auto: as many as the filter leaves out", RULES)
+    parser.add_argument(
+        "--method",
+        choices=tuple(METHODS),
+        default="spectral",
+        help="; ".join(f"{name}: {text}" for name, text in METHODS.items())
+        + " (default: spectral)",
+    )
+    parser.add_argument(
+        "--alpha", type=float, metavar="A", help="of method que: 0 or more (default: 4)"
+    )
     parser.add_argument(
         "--scale",
         action="store_true",
@@ -56,51 +72,85 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--top", type=int, default=20, metavar="N", help="rows to print (default: 20)")
     add("--csv", type=Path, metavar="OUT", help="write the scores of all rows to OUT")
     add("--plot", type=Path, metavar="OUT", help="plot them to OUT: .png, .pdf or .svg")
+    add(
+        "--map",
+        type=Path,
+        metavar="OUT",
+        help="plot an outlier map to OUT: robust distance within the leading components of the "
+        "clean rows against the distance from them; with --csv both are in the file too",
+    )
+    add("--components", type=int, metavar="K", help="of the map (default: 80%% of the variance)")
+    add(
+        "--explain",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="ROW",
+        help="which direction makes these rows (from 0 on) stand out, and which columns carry it",
+    )
     add("--json", action="store_true", help="print one JSON object instead of the table")
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the rows of a table that stand out; raises what ``main`` reports."""
-    from tamis.cli import spectral
-    from tamis.estimators import SpectralOutlierDetector
+    from tamis.cli import detectors, spectral
 
     spectral.check_usage(args)
     _check_usage(args)
-    if args.plot is not None:
+    detectors.check_method(args)
+    if args.plot is not None or args.map is not None:
         from tamis import plotting  # a missing matplotlib is said before anything is read
 
         plotting.require_matplotlib()
     table = spectral.read(args)
+    _check_rows(args, table)
     values = _scaled(table.values) if args.scale else table.values
-    found = SpectralOutlierDetector(**spectral.parameters(args)).fit(values)
-    scores = -np.asarray(found.training_scores_, dtype=np.float64)
+    found = detectors.make(args).fit(values)
+    settings = detectors.facts_of(args, found)
+    ranked = found.dist_ if args.method == "mahalanobis" else -found.training_scores_
+    scores = np.asarray(ranked, dtype=np.float64)
     outlier = scores > -found.offset_
     order = np.argsort(-scores, kind="stable")[: args.top]
+    distances = None
+    if args.map is not None:
+        from tamis.diagnostics import outlier_map
+
+        distances = outlier_map(values, found.support_, n_components=args.components)
+        title = spectral.describe(args, table, settings).replace("; ", "\n", 1)
+        figure = plotting.plot_outlier_map(distances, outlier=outlier, title=title)
+        plotting.save_figure(figure, args.map)
     if args.csv is not None:
-        _write(args.csv, table, scores, outlier)
+        _write(args.csv, table, scores, outlier, distances)
     if args.plot is not None:
         figure = plotting.plot_scores(
             scores,
             threshold=-found.offset_,
             support=found.support_,
             eigenvalues=found.eigenvalues_,
-            title=spectral.describe(args, table).replace("; ", "\n", 1),
+            title=spectral.describe(args, table, settings).replace("; ", "\n", 1),
+            xlabel=detectors.XLABELS[args.method],
         )
         plotting.save_figure(figure, args.plot)
     spread = spectral.column_spread(values, found.support_, np.asarray(found.location_, float))
     z = (np.asarray(values[order], dtype=np.float64) - found.location_) / spread
+    reasons = [(row, found.explain(row)) for row in args.explain]
     if args.json:
-        facts = _facts(args, table, found, scores, outlier)
-        print(json.dumps(facts | {"top": _top(table, order, scores, outlier, z)}, indent=2))
+        facts = _facts(args, table, found, scores, outlier) | settings
+        facts["top"] = _top(table, order, scores, outlier, z)
+        if reasons:
+            facts["explained"] = [detectors.explained_facts(table, *reason) for reason in reasons]
+        print(json.dumps(facts, indent=2))
         return 0
-    print(spectral.describe(args, table))
+    print(spectral.describe(args, table, settings))
     if order.size:
         print(f"\n{_text(table, _top(table, order, scores, outlier, z))}")
     count = int(outlier.sum())
     print(f"\noutliers: {count} of {len(scores)} rows, with scores above {-found.offset_:.4g}")
     print("\n".join(spectral.described_stop(found, len(scores))))
-    for path in (args.csv, args.plot):
+    for reason in reasons:
+        print(f"\n{detectors.explained_text(table, *reason)}")
+    for path in (args.csv, args.plot, args.map):
         if path is not None:
             print(f"wrote {path}")
     return 0
@@ -111,8 +161,20 @@ def _check_usage(args: argparse.Namespace) -> None:
         raise UsageError(f"--top expects a number of at least 0, got {args.top}")
     if args.contamination == 0.0:
         raise UsageError("--contamination expects a number above 0 or auto, got 0")
-    if args.plot is not None and args.plot.suffix.lower() not in {".png", ".pdf", ".svg"}:
-        raise UsageError(f"--plot expects a name ending in .png, .pdf or .svg, got {args.plot}")
+    if args.components is not None and (args.map is None or args.components < 1):
+        raise UsageError("--components expects a number of at least 1, beside --map")
+    for option, path in (("--plot", args.plot), ("--map", args.map)):
+        if path is not None and path.suffix.lower() not in {".png", ".pdf", ".svg"}:
+            raise UsageError(f"{option} expects a name ending in .png, .pdf or .svg, got {path}")
+
+
+def _check_rows(args: argparse.Namespace, table: Table) -> None:
+    n, d = table.values.shape
+    for row in args.explain:
+        if not 0 <= row < n:
+            raise UsageError(f"--explain expects rows from 0 to {n - 1}, got {row}")
+    if args.components is not None and args.components > d:
+        raise UsageError(f"--components expects at most {d}, got {args.components}")
 
 
 def _scaled(values: NDArray[Any]) -> NDArray[Any]:
@@ -197,9 +259,6 @@ def _facts(
         "rows": len(scores),
         "columns": table.names,
         "contamination": args.contamination,
-        "rule": args.rule,
-        "assume": args.assume,
-        "prune": not args.no_prune,
         "scale": args.scale,
         "seed": args.seed,
         "threshold": -found.offset_,
@@ -212,12 +271,21 @@ def _facts(
 
 
 def _write(
-    path: Path, table: Table, scores: NDArray[np.float64], outlier: NDArray[np.bool_]
+    path: Path,
+    table: Table,
+    scores: NDArray[np.float64],
+    outlier: NDArray[np.bool_],
+    distances: OutlierMap | None,
 ) -> None:
-    lines = table.lines(range(len(scores))) if table.text else None
+    columns: dict[str, list[Any]] = {"row": list(range(len(scores)))}
+    if table.text:
+        columns["line"] = table.lines(range(len(scores)))
+    columns["score"] = [repr(score) for score in scores.tolist()]
+    columns["outlier"] = [int(out) for out in outlier]
+    if distances is not None:
+        columns["robust_distance"] = distances.robust_distances.tolist()
+        columns["orthogonal_distance"] = distances.orthogonal_distances.tolist()
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["row", *([] if lines is None else ["line"]), "score", "outlier"])
-        for row, (score, out) in enumerate(zip(scores.tolist(), outlier.tolist(), strict=True)):
-            line = [] if lines is None else [lines[row]]
-            writer.writerow([row, *line, repr(score), int(out)])
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))

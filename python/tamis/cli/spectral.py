@@ -41,6 +41,7 @@ _STOPS = {
     "zero_variance": "the rows that are left coincide",
     "too_few_rows": "so few rows that none may go",
     "no_contamination": "no row may go",
+    "explained": "clean rows of this number vary as much",
 }
 
 
@@ -56,8 +57,16 @@ def _share(text: str) -> Any:
     return share
 
 
-def add_options(parser: argparse.ArgumentParser, contamination: float | str, note: str) -> None:
-    """The file, its columns, and the filter."""
+def add_options(
+    parser: argparse.ArgumentParser,
+    contamination: float | str,
+    note: str,
+    more_rules: Sequence[str] = (),
+) -> None:
+    """The file, its columns, and the filter.
+
+    With ``more_rules``, of other methods, ``--rule`` has no default: the method has one.
+    """
     parser.add_argument(
         "file",
         type=Path,
@@ -82,7 +91,16 @@ def add_options(parser: argparse.ArgumentParser, contamination: float | str, not
         metavar="E",
         help=f"share of bad rows, below 0.5, or auto; {note} (default: {contamination})",
     )
-    add("--rule", choices=_RULES, default=_RULES[0], help=f"default: {_RULES[0]}")
+    add(
+        "--rule",
+        choices=(*_RULES, *more_rules),
+        default=None if more_rules else _RULES[0],
+        metavar="RULE" if more_rules else None,
+        help=f"{', '.join(_RULES)}; of method mahalanobis {', '.join(more_rules)} (defaults: "
+        f"{_RULES[0]}, {more_rules[0]})"
+        if more_rules
+        else f"default: {_RULES[0]}",
+    )
     add(
         "--assume",
         choices=_ASSUMPTIONS,
@@ -122,12 +140,15 @@ def read(args: argparse.Namespace) -> Table:
     return load_table(args.file, key=args.key, columns=args.columns)
 
 
-def describe(args: argparse.Namespace, table: Table) -> str:
-    """One line on the data and the settings."""
+def describe(args: argparse.Namespace, table: Table, settings: dict[str, Any] | None = None) -> str:
+    """One line on the data and the settings; ``settings`` in place of the rule and the like."""
     n, d = table.values.shape
+    if settings is None:
+        settings = {"rule": args.rule, "assume": args.assume}
+    text = "".join(f", {name} {value}" for name, value in settings.items() if name != "prune")
     return (
         f"{args.file.name}: {_count(n, 'row')}, {_count(d, 'column')}; contamination "
-        f"{args.contamination}, rule {args.rule}, assume {args.assume}, seed {args.seed}"
+        f"{args.contamination}{text}, seed {args.seed}"
         f"{', scaled' if getattr(args, 'scale', False) else ''}"
     )
 

@@ -1,25 +1,78 @@
-"""The spectral outlier detector as a PyOD detector; needs PyOD.
+"""The outlier detectors as PyOD detectors; needs PyOD.
 
 The sign is PyOD's, opposite to scikit-learn's: ``decision_scores_`` and `decision_function` are
-higher for more abnormal rows, labels are 1 for outliers and 0 for the rest.
+higher for more abnormal rows, labels are 1 for outliers and 0 for the rest. ``detector_`` is the
+fitted detector behind each, with its `explain`.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pyod.models.base import BaseDetector
 from sklearn.utils.validation import check_is_fitted
 
-from tamis import _arrays
-from tamis.estimators import outliers
+from tamis import _arrays, estimators
 
-__all__ = ["SpectralOutlierDetector"]
+__all__ = ["QUEOutlierDetector", "RobustCovariance", "SpectralOutlierDetector"]
 
 
-class SpectralOutlierDetector(BaseDetector):  # type: ignore[misc]
+class _Adapter(BaseDetector):  # type: ignore[misc]
+    """PyOD's conventions around the estimator ``_behind``, which has the same parameters."""
+
+    _behind: ClassVar[type[Any]]
+
+    def fit(self, X: Any, y: Any = None) -> Any:
+        """Fit to the rows of ``X``, (n, d); ``y`` is ignored, with a warning, as PyOD does."""
+        self._set_n_classes(y)
+        params = self.get_params()
+        if self.contamination != "auto":  # PyOD allows 0.5, where the filter is told a bit less
+            share = _arrays.check_real(self.contamination, "contamination")
+            params["contamination"] = min(share, float(np.nextafter(0.5, 0.0)))
+        self.detector_ = self._behind(**params).fit(X)
+        self.decision_scores_ = np.asarray(self._training_scores())
+        self._process_decision_scores()
+        return self
+
+    def _training_scores(self) -> Any:
+        return -self.detector_.training_scores_
+
+    def decision_function(self, X: Any) -> Any:
+        """Scores of the rows of ``X``, (m,): higher is more abnormal."""
+        check_is_fitted(self, ["decision_scores_", "threshold_", "labels_"])
+        return -np.asarray(self.detector_.score_samples(X))
+
+    def predict(self, X: Any, return_confidence: bool = False) -> Any:
+        """1 for outliers, 0 for the rest; with ``return_confidence`` also PyOD's confidence."""
+        return BaseDetector.predict(self._as_number(), X, return_confidence)
+
+    def predict_confidence(self, X: Any) -> Any:
+        """PyOD's confidence in each prediction."""
+        return BaseDetector.predict_confidence(self._as_number(), X)
+
+    def _as_number(self) -> Any:
+        """A copy whose contamination is the number that was found, for PyOD's own code."""
+        check_is_fitted(self, ["decision_scores_", "threshold_", "labels_"])
+        if self.contamination != "auto":
+            return self
+        twin = copy.copy(self)
+        twin.contamination = float(np.mean(self.labels_))
+        return twin
+
+    def _process_decision_scores(self) -> Any:
+        if self.contamination != "auto":
+            super()._process_decision_scores()
+            return self
+        self.threshold_ = -self.detector_.offset_
+        self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
+        self._mu = np.mean(self.decision_scores_)  # what PyOD's predict_proba reads
+        self._sigma = np.std(self.decision_scores_)
+        return self
+
+
+class SpectralOutlierDetector(_Adapter):
     """`tamis.SpectralOutlierDetector` for PyOD.
 
     Parameters
@@ -51,6 +104,8 @@ class SpectralOutlierDetector(BaseDetector):  # type: ignore[misc]
     20
     """
 
+    _behind = estimators.SpectralOutlierDetector
+
     def __init__(
         self,
         contamination: float | Literal["auto"] = 0.1,
@@ -74,46 +129,108 @@ class SpectralOutlierDetector(BaseDetector):  # type: ignore[misc]
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: Any = None) -> SpectralOutlierDetector:
-        """Fit to the rows of ``X``, (n, d); ``y`` is ignored, with a warning, as PyOD does."""
-        self._set_n_classes(y)
-        params = self.get_params()
-        if self.contamination != "auto":  # PyOD allows 0.5, where the filter is told a bit less
-            share = _arrays.check_real(self.contamination, "contamination")
-            params["contamination"] = min(share, float(np.nextafter(0.5, 0.0)))
-        self.detector_ = outliers.SpectralOutlierDetector(**params).fit(X)
-        self.decision_scores_ = -np.asarray(self.detector_.training_scores_)
-        self._process_decision_scores()
-        return self
 
-    def decision_function(self, X: Any) -> Any:
-        """Scores of the rows of ``X``, (m,): higher is more abnormal."""
-        check_is_fitted(self, ["decision_scores_", "threshold_", "labels_"])
-        return -np.asarray(self.detector_.score_samples(X))
+class QUEOutlierDetector(_Adapter):
+    """`tamis.QUEOutlierDetector` for PyOD.
 
-    def predict(self, X: Any, return_confidence: bool = False) -> Any:
-        """1 for outliers, 0 for the rest; with ``return_confidence`` also PyOD's confidence."""
-        return BaseDetector.predict(self._as_number(), X, return_confidence)
+    Parameters
+    ----------
+    contamination : float in (0, 0.5] or "auto"
+        As in `SpectralOutlierDetector`; "auto": as many as the whitening leaves out.
+    alpha, whiten, rounds, random_state, n_jobs
+        As in `tamis.QUEOutlierDetector`.
 
-    def predict_confidence(self, X: Any) -> Any:
-        """PyOD's confidence in each prediction."""
-        return BaseDetector.predict_confidence(self._as_number(), X)
+    Attributes
+    ----------
+    decision_scores_ : float array of shape (n,)
+        Quantum entropy scores of the rows of `fit`; higher is more abnormal.
+    threshold_ : float
+        Rows with larger scores are outliers.
+    labels_ : int array of shape (n,)
+        1 for outliers, 0 for the rest.
+    detector_ : tamis.QUEOutlierDetector
+        The fitted detector behind it.
 
-    def _as_number(self) -> SpectralOutlierDetector:
-        """A copy whose contamination is the number that was found, for PyOD's own code."""
-        check_is_fitted(self, ["decision_scores_", "threshold_", "labels_"])
-        if self.contamination != "auto":
-            return self
-        twin = copy.copy(self)
-        twin.contamination = float(np.mean(self.labels_))
-        return twin
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tamis.compat.pyod import QUEOutlierDetector
+    >>> X = np.random.default_rng(0).standard_normal((1000, 20))
+    >>> X[:20] += 3.0
+    >>> int(QUEOutlierDetector(contamination=0.02).fit(X).labels_[:20].sum())
+    20
+    """
 
-    def _process_decision_scores(self) -> SpectralOutlierDetector:
-        if self.contamination != "auto":
-            super()._process_decision_scores()
-            return self
-        self.threshold_ = -self.detector_.offset_
-        self.labels_ = (self.decision_scores_ > self.threshold_).astype(int)
-        self._mu = np.mean(self.decision_scores_)  # what PyOD's predict_proba reads
-        self._sigma = np.std(self.decision_scores_)
-        return self
+    _behind = estimators.QUEOutlierDetector
+
+    def __init__(
+        self,
+        contamination: float | Literal["auto"] = 0.1,
+        alpha: float = 4.0,
+        *,
+        whiten: Any = "robust",
+        rounds: int = 1,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(contamination=contamination)
+        self.alpha = alpha
+        self.whiten = whiten
+        self.rounds = rounds
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+
+class RobustCovariance(_Adapter):
+    """`tamis.RobustCovariance` for PyOD: squared robust Mahalanobis distances.
+
+    Parameters
+    ----------
+    contamination : float in (0, 0.5] or "auto"
+        As in `SpectralOutlierDetector`. It also bounds how many rows the filter may leave out, as
+        in `tamis.RobustCovariance`.
+    assume_centered, rule, max_rounds, random_state, n_jobs
+        As in `tamis.RobustCovariance`.
+
+    Attributes
+    ----------
+    decision_scores_ : float array of shape (n,)
+        Squared distances of the rows of `fit`; higher is more abnormal.
+    threshold_ : float
+        Rows with larger scores are outliers.
+    labels_ : int array of shape (n,)
+        1 for outliers, 0 for the rest.
+    detector_ : tamis.RobustCovariance
+        The fitted detector behind it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tamis.compat.pyod import RobustCovariance
+    >>> X = np.random.default_rng(0).standard_normal((1000, 20))
+    >>> X[:20] += 3.0
+    >>> int(RobustCovariance(contamination=0.02).fit(X).labels_[:20].sum())
+    20
+    """
+
+    _behind = estimators.RobustCovariance
+
+    def __init__(
+        self,
+        contamination: float | Literal["auto"] = 0.1,
+        *,
+        assume_centered: bool = False,
+        rule: str = "gaussian",
+        max_rounds: int = 50,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        super().__init__(contamination=contamination)
+        self.assume_centered = assume_centered
+        self.rule = rule
+        self.max_rounds = max_rounds
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def _training_scores(self) -> Any:
+        return self.detector_.dist_

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis import _rows
 from tamis.estimators._quadratic import rejected
 
 __all__ = ["concentrated", "is_small"]
@@ -26,6 +27,10 @@ FEW_COLUMNS = 20  # with more, the half that concentrates fits the noise: twice 
 SMALL = 50  # rows a column; with more, the degree-2 filter sees clusters by itself
 STEPS = 100
 RETURNS = 20
+_ENOUGH = 1000  # rows for the scale of a start
+_FURTHEST = 1e9  # standardised; squares of this fit into float32
+_SINGULAR = 1e-9  # of the squared pivots: below, the eigenvalues decide
+_SOUND = 1e-4  # of the same: above, rows in float32 are good enough
 _MAD = 1.4826  # of a Gaussian: standard deviation over median absolute deviation
 
 
@@ -38,17 +43,21 @@ def is_small(n: int, d: int) -> bool:
 def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArray[np.bool_]:
     """Which rows are clean, (n,); at least half of them. ``centred``: about zero."""
     A = np.asarray(X, np.float64)
-    middle = np.zeros(A.shape[1]) if centred else np.median(A, axis=0)
-    scale = _MAD * np.median(np.abs(A - middle), axis=0)
-    Z = (A - middle)[:, scale > 0] / scale[scale > 0]
+    middle = np.zeros(A.shape[1]) if centred else _medians(A)
+    scale = _MAD * _medians(np.abs(A - middle))
+    Z = A - middle
+    if not (scale > 0).all():
+        Z, scale = Z[:, scale > 0], scale[scale > 0]
+    Z /= scale
     n, d = Z.shape
     kept = np.ones(n, dtype=bool)
     if d == 0:
         return kept
     half = (n + d + 1) // 2
     best, least = None, np.inf
-    for distances in _starts(Z, centred):
-        chosen, determinant = _descend(Z, distances, half, centred)
+    rough = np.clip(Z, -_FURTHEST, _FURTHEST).astype(np.float32)
+    for distances in _starts(rough, centred):
+        chosen, determinant = _descend(Z, rough, distances, half, centred)
         if determinant < least:
             best, least = chosen, determinant
     if best is None:
@@ -56,7 +65,7 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     kept[:] = False
     kept[best] = True
     for _ in range(RETURNS):
-        scores = _normal_scores(_distances(Z, kept, centred), d, int(kept.sum()))
+        scores = _normal_scores(_distances(Z, rough, kept, centred), d, int(kept.sum()))
         again = ~rejected(scores, level, n)
         if again.sum() < half or bool((again == kept).all()):
             break
@@ -64,31 +73,46 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     return kept
 
 
-def _starts(Z: Array, centred: bool) -> Iterator[Array]:
+def _starts(Z: NDArray[np.float32], centred: bool) -> Iterator[Array]:
     """Squared distances by four rough scatters: tanh, ranks, spatial signs, the nearest half."""
-    ranks = Z.argsort(axis=0).argsort(axis=0).astype(np.float64)
+    ranks = _ranks(Z)
     length = np.sqrt(np.square(Z).sum(axis=1, keepdims=True))
     near = Z[np.argsort(length[:, 0], kind="stable")[: (len(Z) + 1) // 2]]
-    for rough in (np.tanh(Z), ranks, Z / np.maximum(length, 1e-300), near):
+    for rough in (np.tanh(Z), ranks, Z / np.maximum(length, 1e-30), near):
         moved = rough - rough.mean(axis=0)
         axes = np.linalg.eigh(moved.T @ moved)[1]
         B = Z @ axes
+        some = B[:: max(len(B) // _ENOUGH, 1)]
         if not centred:
-            B -= np.median(B, axis=0)
-        spread = _MAD * np.median(np.abs(B), axis=0)
+            middle = _medians(some)
+            B, some = B - middle, some - middle
+        spread = _MAD * _medians(np.abs(some))
         if (spread > 0).all():
             yield np.square(B / spread).sum(axis=1)
 
 
+def _medians(A: Array) -> Array:
+    """Of the columns; each is copied together first, which is what makes it quick."""
+    columns = np.array(A.T, order="C")
+    return np.asarray(np.median(columns, axis=1, overwrite_input=True))
+
+
+def _ranks(Z: NDArray[Any]) -> NDArray[Any]:
+    """Of every value within its column, from 0 on."""
+    order = np.ascontiguousarray(Z.T).argsort(axis=1)
+    ranks = np.empty(order.shape, Z.dtype)
+    np.put_along_axis(ranks, order, np.arange(len(Z), dtype=Z.dtype)[None], axis=1)
+    return np.asarray(ranks.T)
+
+
 def _descend(
-    Z: Array, distances: Array, half: int, centred: bool
+    Z: Array, rough: NDArray[np.float32], distances: Array, half: int, centred: bool
 ) -> tuple[NDArray[np.intp], float]:
     """Concentration steps: the half nearest to its own mean, by its own covariance."""
     chosen = np.sort(np.argsort(distances, kind="stable")[:half])
     for _ in range(STEPS):
-        kept = np.zeros(len(Z), dtype=bool)
-        kept[chosen] = True
-        following = np.sort(np.argsort(_distances(Z, kept, centred), kind="stable")[:half])
+        far = _distances(Z, rough, chosen, centred)
+        following = np.sort(np.argsort(far, kind="stable")[:half])
         if bool((following == chosen).all()):
             break
         chosen = following
@@ -97,15 +121,41 @@ def _descend(
 
 
 def _moments(Z: Array, centred: bool) -> tuple[Array, Array]:
+    """About the coordinate-wise medians, which are 0 here, so that nothing much cancels."""
     mean = np.zeros(Z.shape[1]) if centred else Z.mean(axis=0)
-    return mean, (Z - mean).T @ (Z - mean) / len(Z)
+    return mean, Z.T @ Z / len(Z) - np.outer(mean, mean)
 
 
-def _distances(Z: Array, kept: NDArray[np.bool_], centred: bool) -> Array:
-    """Squared Mahalanobis distances of all rows from those kept."""
-    mean, C = _moments(Z[kept], centred)
-    distances = np.einsum("ij,ij->i", (Z - mean) @ np.linalg.pinv(C, hermitian=True), Z - mean)
-    return np.asarray(distances)
+def _distances(Z: Array, rough: NDArray[np.float32], chosen: Any, centred: bool) -> Array:
+    """Squared Mahalanobis distances of all rows from those chosen, in float32 where that will do.
+
+    ``rough`` are the rows in float32.
+    """
+    mean, C = _moments(Z[chosen], centred)
+    root, sound = _inverse_root(C)
+    rows: NDArray[Any] = rough if sound else Z
+    return _rows.squared_projections(rows, mean.astype(rows.dtype), root.astype(rows.dtype))
+
+
+def _inverse_root(C: Array) -> tuple[Array, bool]:
+    """R with ``R R'`` the inverse of C, or its pseudo-inverse where C is nearly singular.
+
+    Also whether C is so far from singular that float32 will do for the rows.
+    """
+    from scipy.linalg.lapack import dtrtri
+
+    try:
+        L = np.linalg.cholesky(C)
+    except np.linalg.LinAlgError:
+        pass  # singular: below
+    else:
+        pivots = np.square(np.diag(L))
+        if pivots.min() > _SINGULAR * pivots.max():
+            inverse = dtrtri(L, lower=1)[0]
+            return np.asarray(inverse.T), bool(pivots.min() > _SOUND * pivots.max())
+    w, U = np.linalg.eigh(C)
+    good = w > len(w) * np.finfo(np.float64).eps * max(float(w[-1]), 0.0)
+    return np.asarray(U[:, good] / np.sqrt(w[good])), False
 
 
 def _normal_scores(distances2: Array, d: int, m: int) -> Array:

@@ -11,6 +11,7 @@ compact cluster among what it left out takes its stragglers along.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +36,8 @@ NUM_FORMS = 3
 ROWS_A_DIRECTION = 5  # fewer rows than this for each direction: whitened rows are all alike
 READMISSIONS = 15
 SEPARATION = 4.0  # pooled standard deviations between a removed cluster and the survivors
-_BLOCK = 8192
+_BLOCK_NUMBERS = 1 << 15  # of a block of rows, in float64
+_FURTHEST = 1e15  # whitened; in float32 squares of this are far from overflow
 
 
 @dataclass
@@ -65,22 +67,43 @@ def mean_of(X: Array, kept: Array) -> Array:
     return np.asarray(np.mean(X, axis=0, dtype=np.float64, where=kept[:, None]))
 
 
+def _blocks(X: Array) -> Iterator[slice]:
+    n, d = X.shape
+    step = max(_BLOCK_NUMBERS // d, 256)
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
 def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
-    """Weighted moments of the kept rows in float64, in blocks."""
+    """Moments of the kept rows in float64, in blocks.
+
+    One pass: products are summed about the mean of the first block, which is near enough to the
+    mean for nothing to cancel.
+    """
     d = X.shape[1]
     count = int(kept.sum())
-    mean = np.zeros(d)
+    shift, total = np.zeros(d), np.zeros(d)
     C = np.zeros((d, d))
+    began = False
     with np.errstate(over="ignore", invalid="ignore"):
-        if not centred:
-            mean = mean_of(X, kept)
-        for start in range(0, X.shape[0], _BLOCK):
-            part = X[start : start + _BLOCK][kept[start : start + _BLOCK]] - mean
+        for rows in _blocks(X):
+            part, inside = X[rows], kept[rows]
+            if not inside.all():
+                part = part[inside]
+            if not began and not centred and len(part):
+                shift = part.mean(axis=0, dtype=np.float64)
+            began = began or len(part) > 0
+            part = part - shift
+            total += part.sum(axis=0)
             C += part.T @ part
-    C /= max(count, 1)
+        total /= max(count, 1)
+        C /= max(count, 1)
+        mean = np.zeros(d) if centred else shift + total
+        if not centred:
+            C -= np.outer(total, total)
     if not np.isfinite(C).all():
         raise ValueError("X: expected values whose squares are finite, got larger ones")
-    sd = np.sqrt(np.diag(C))
+    sd = np.sqrt(np.maximum(np.diag(C), 0.0))
     floor = 64 * np.finfo(X.dtype).eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
     flat = sd <= floor  # constant up to rounding
     inverse = np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, sd))
@@ -94,9 +117,11 @@ def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
 
 
 def _whitened(X: Array, found: Moments) -> Array:
-    Z = np.empty((X.shape[0], found.whiten.shape[1]), X.dtype)
-    for start in range(0, X.shape[0], _BLOCK):
-        Z[start : start + _BLOCK] = (X[start : start + _BLOCK] - found.mean) @ found.whiten
+    """In float32, from products in float64: rows are judged by their order of magnitude."""
+    Z = np.empty((X.shape[0], found.whiten.shape[1]), np.float32)
+    for rows in _blocks(X):
+        part = (X[rows] - found.mean) @ found.whiten
+        Z[rows] = np.clip(part, -_FURTHEST, _FURTHEST, out=part)
     return Z
 
 
@@ -137,16 +162,18 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
     directions: list[Array] = []
     values: list[float] = []
     reason = "max_rounds"
+    now = moments(X, kept, centred)
+    Z = None
     for _ in range(rounds):
-        now = moments(X, kept, centred)
         d = now.whiten.shape[1]
         if d == 0:
             reason = "zero_variance"
             break
         Z = _whitened(X, now)
         m = int(kept.sum())
-        variances, forms = top_forms(Z if m == n else Z[kept], NUM_FORMS, seed)
         edge = 2.0 * SLACK * (1.0 + np.sqrt(d * (d + 1) / 2 / m)) ** 2
+        rows = Z if m == n else Z[kept]
+        variances, forms = top_forms(rows, NUM_FORMS, seed, enough=edge, tol=0.05)
         values.append(float(variances[0]) if variances.size else 2.0)
         forms = [V for value, V in zip(variances, forms, strict=True) if value > edge]
         best, form = np.zeros(n, dtype=bool), None
@@ -164,21 +191,28 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
             break
         kept = kept & ~best
         directions.append(now.whiten @ form @ now.whiten.T)
-    found = Found(moments(X, kept, centred), kept, len(values), values, reason)
+        now, Z = moments(X, kept, centred), None
+    found = Found(now, kept, len(values), values, reason)
     if directions:
-        _readmit(X, found, directions, centred)
+        _readmit(X, Z, found, directions, centred)
     return found
 
 
-def _readmit(X: Array, found: Found, directions: list[Array], centred: bool) -> None:
-    """Judge every row along every direction that was used, until the set is stable."""
+def _readmit(
+    X: Array, Z: Array | None, found: Found, directions: list[Array], centred: bool
+) -> None:
+    """Judge every row along every direction that was used, until the set is stable.
+
+    ``Z`` are the rows as ``found.moments`` whitens them, where that has been done.
+    """
     n = X.shape[0]
     for _ in range(READMISSIONS):
         now = found.moments
         d = now.whiten.shape[1]
         if d == 0:
             return
-        Z = _whitened(X, now)
+        if Z is None:
+            Z = _whitened(X, now)
         back = np.linalg.pinv(now.whiten)
         out = np.zeros(n, dtype=bool)
         for number, M in enumerate([None, *directions]):
@@ -192,7 +226,7 @@ def _readmit(X: Array, found: Found, directions: list[Array], centred: bool) -> 
         if n - int(out.sum()) < (n + 1) // 2 or bool((out == ~found.kept).all()):
             return
         found.kept = ~out
-        found.moments = moments(X, found.kept, centred)
+        found.moments, Z = moments(X, found.kept, centred), None
 
 
 def _limited(X: Array, found: Found, limit: int, centred: bool) -> str | None:

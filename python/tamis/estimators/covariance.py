@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator
 from tamis.estimators._covariance_filter import Found, filter_covariance, moments
+from tamis.estimators._explanation import ExplainMixin, parts_of_form
 from tamis.estimators._threshold import ThresholdMixin, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -25,7 +26,7 @@ __all__ = ["RobustCovariance"]
 RULES = ("gaussian", "bounded")
 
 
-class RobustCovariance(ThresholdMixin, BaseEstimator):
+class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
     """Mean and covariance of rows of which a minority is arbitrary.
 
     Parameters
@@ -119,18 +120,19 @@ class RobustCovariance(ThresholdMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            Not a table of finite numbers (the first bad row is named), or a parameter out of
-            range.
+            Not a table of finite numbers (the first bad row is named), a tensor on a GPU (pass
+            ``X.cpu()``), or a parameter out of range.
         """
         rows = checked_rows(self, X, reset=True)
         array = _rows.as_numpy(rows)
         _rows.check_finite(array)
         found, flagged = find_clean_rows(self, array)
-        self._like = rows[:0]
         count = int(found.kept.sum())
-        factor = _consistency(found, array)
-        # anew, for the precision has all directions
-        full = moments(array, found.kept, bool(self.assume_centered), tall=False)
+        full = found.moments
+        if full.whiten.shape[1] < full.rank:  # the precision has all directions
+            full = moments(array, found.kept, bool(self.assume_centered), tall=False)
+        distances = squared_lengths(array, full.mean, full.whiten)
+        factor = _consistency(found, array, distances)
         self.consistency_factor_ = factor
         self._root = full.whiten / np.sqrt(factor)
         self._mean = full.mean
@@ -143,9 +145,10 @@ class RobustCovariance(ThresholdMixin, BaseEstimator):
         self.n_iter_ = found.rounds
         self.contamination_ = 1.0 - count / array.shape[0]
         self.stop_reason_ = found.stop_reason
-        distances = squared_lengths(array, self._mean, self._root)
+        distances /= factor
         self.dist_ = _rows.in_library_of(distances, rows)
         self.offset_ = offset_for(-distances, flagged, rows)
+        self._fit_X = rows
         return self
 
     def mahalanobis(self, X: Any) -> Any:
@@ -159,6 +162,16 @@ class RobustCovariance(ThresholdMixin, BaseEstimator):
     def score_samples(self, X: Any) -> Any:
         """``-mahalanobis(X)``: higher for more normal rows."""
         return -self.mahalanobis(X)
+
+    def _explained(self, x: NDArray[np.float64]) -> tuple[Any, ...]:
+        """The one direction along which the row is all of its distance out: precision times gap."""
+        gap = x - self._mean
+        along = gap @ self._root
+        score, direction = float(along @ along), self._root @ along
+        length = float(np.linalg.norm(direction)) or 1.0
+        scale = np.sqrt(np.diag(_rows.as_numpy(self.covariance_)).astype(np.float64))
+        parts = parts_of_form(gap, self._root, scale)
+        return score, direction / length, score**0.5, float(score > 0.0), parts
 
 
 def find_clean_rows(estimator: Any, array: NDArray[Any]) -> tuple[Found, int]:
@@ -208,17 +221,20 @@ def _inverse(C: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
     return np.asarray((U[:, good] / np.maximum(w[good], np.finfo(float).tiny)) @ U[:, good].T)
 
 
-def _consistency(found: Found, array: NDArray[Any]) -> float:
+def _consistency(found: Found, array: NDArray[Any], distances: NDArray[np.float64]) -> float:
     """Covariance of a Gaussian over that of it cut at the largest distance kept.
 
-    ``F_d(q) / F_(d+2)(q)`` with the chi-squared distribution functions (Croux and Haesbroeck 1999).
+    ``distances`` are those in all directions; where the filter looked at fewer, they are found
+    anew. ``F_d(q) / F_(d+2)(q)`` with the chi-squared distribution functions (Croux and Haesbroeck
+    1999).
     """
     from scipy.special import chdtr
 
     d = found.moments.whiten.shape[1]
     if not found.radius_cut or d == 0:
         return 1.0
-    z = (array[found.kept] - found.moments.mean) @ found.moments.whiten
-    q = float(np.einsum("ij,ij->i", z, z).max())
+    if d < found.moments.rank:
+        distances = squared_lengths(array, found.moments.mean, found.moments.whiten)
+    q = float(distances[found.kept].max())
     below = float(chdtr(d + 2, q))
     return float(chdtr(d, q)) / below if below > 0.5 else 1.0

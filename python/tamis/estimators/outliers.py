@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, OutlierMixin
+from tamis.estimators._explanation import ExplainMixin
 from tamis.estimators._threshold import ThresholdMixin, labels_of, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -23,7 +24,7 @@ from tamis.estimators._validation import (
 __all__ = ["SpectralOutlierDetector"]
 
 
-class SpectralOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
+class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimator):
     """Outliers by iterative spectral filtering, for many columns and no labels.
 
     The filter of `tamis.RobustMean` finds the directions along which rows lie too far out, and the
@@ -164,6 +165,7 @@ class SpectralOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
         if flagged is None:
             flagged = n - int(found.support.sum())
         self.offset_ = offset_for(_as_float64(self.training_scores_), flagged, rows)
+        self._fit_X = rows
         return self
 
     def score_samples(self, X: Any) -> Any:
@@ -211,6 +213,24 @@ class SpectralOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
     def fit_predict(self, X: Any, y: Any = None) -> Any:
         """``fit(X).predict(X)``, without reading the rows again."""
         return labels_of(self.fit(X).training_scores_ - self.offset_)
+
+    def _explained(self, x: NDArray[np.float64]) -> tuple[Any, ...]:
+        """The direction of the largest squared projection, or the radius where that is larger."""
+        V, c, s = (_as_float64(a) for a in (self.directions_, self.centers_, self.scales_))
+        out = (x @ V - c) / s
+        j = int(np.argmax(np.abs(out))) if out.size else -1
+        score = float(out[j] ** 2) if out.size else 0.0
+        gap = x - _as_float64(self.ball_center_)
+        radius = float(np.linalg.norm(gap))
+        if radius > self.ball_radius_ and (radius / self.ball_scale_) ** 2 > score:
+            parts = np.square(gap / self.ball_scale_)
+            return parts.sum(), gap / radius, radius / self.ball_scale_, 1.0, parts
+        if not out.size:
+            return 0.0, np.zeros(x.size), 0.0, 0.0, np.zeros(x.size)
+        v = V[:, j]
+        base = _as_float64(self.location_)
+        gap = x - base - v * float(c[j] - base @ v)  # from the point of the centre's plane nearest
+        return score, v, out[j], 1.0, out[j] * v * gap / s[j]
 
 
 def _as_float64(values: Any) -> NDArray[np.float64]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, OutlierMixin
-from tamis.estimators._covariance_filter import mean_of, moments
+from tamis.estimators._covariance_filter import Found, Moments, mean_of, moments
+from tamis.estimators._explanation import ExplainMixin, parts_of_form
 from tamis.estimators._threshold import ThresholdMixin, labels_of, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -26,7 +27,7 @@ __all__ = ["QUEOutlierDetector"]
 ENOUGH = 2.0  # variance of whitened rows; a direction with more gains no more weight
 
 
-class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
+class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimator):
     """Outliers by quantum entropy scores, after a whitening that outliers do not reach.
 
     Parameters
@@ -56,6 +57,11 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
     location_ : array of shape (n_features_in_,)
     root_ : float64 array of shape (n_features_in_, m)
         A row's score is ``-|| root_' (x - location_) ||^2``.
+    support_ : bool array of shape (n,)
+        Rows that define the whitening; all where they are not looked for, which is where
+        ``whiten`` is an array, or "none" and ``contamination`` is a number.
+    contamination_, eigenvalues_, n_iter_, stop_reason_
+        Of the search for these rows, as in `tamis.RobustCovariance`; "given" where there was none.
     n_features_in_ : int
     feature_names_in_ : object array, where the rows had names of columns
 
@@ -99,8 +105,8 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
         Raises
         ------
         TypeError, ValueError
-            Not a table of finite numbers (the first bad row is named), or a parameter out of
-            range.
+            Not a table of finite numbers (the first bad row is named), a tensor on a GPU (pass
+            ``X.cpu()``), or a parameter out of range.
         """
         rows = checked_rows(self, X, reset=True)
         array = _rows.as_numpy(rows)
@@ -110,7 +116,7 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
         W, found, centre = self._whitening(array)
         flagged = int(share * n + 1e-9)
         if self.contamination == "auto":
-            flagged = n - int(found.sum())
+            flagged = n - int(found.kept.sum())
         kept = np.ones(n, dtype=bool)
         for number in range(rounds):
             base = mean_of(array, kept) if centre is None else centre
@@ -125,10 +131,21 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
                 kept[np.argsort(-scores, kind="stable")[:gone]] = False
         self.root_ = W @ root
         self._center = base
+        # of clean rows, whose covariance whitens to the identity; raw: of all rows
+        self._deviations = np.linalg.norm(root, axis=0)
+        if self._raw():
+            self._deviations = np.sqrt(np.mean(np.square(Z @ root), axis=0))
+        self._scale = np.sqrt(np.diag(found.moments.covariance))
         self.location_ = _rows.in_library_of(base, rows)
+        self.support_ = _rows.in_library_of(found.kept, rows)
+        self.contamination_ = 1.0 - float(found.kept.mean())
+        self.eigenvalues_ = np.array(found.values)
+        self.n_iter_ = max(found.rounds, 1)
+        self.stop_reason_ = found.stop_reason
         scores = squared_lengths(array, base, self.root_)
         self.training_scores_ = _rows.in_library_of(-scores, rows)
         self.offset_ = offset_for(-scores, flagged, rows)
+        self._fit_X = rows
         return self
 
     def _parameters(self) -> tuple[float, float, int]:
@@ -143,7 +160,7 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
 
     def _whitening(
         self, array: NDArray[Any]
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64] | None]:
+    ) -> tuple[NDArray[np.float64], Found, NDArray[np.float64] | None]:
         """(d, r), the rows that were used for it, and the centre, where it is known."""
         n, d = array.shape
         everything = np.ones(n, dtype=bool)
@@ -153,16 +170,17 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
             if given.shape[1] != d:
                 raise ValueError(f"whiten: expected {d} columns, got {given.shape[1]}")
             good = moments(given, np.ones(len(given), dtype=bool), False)
-            return good.whiten, everything, good.mean
+            return good.whiten, Found(good, everything, 0, stop_reason="given"), good.mean
         if self.whiten not in ("robust", "none"):
             raise ValueError(f"whiten: expected 'robust', 'none' or an array, got {self.whiten!r}")
         if self._raw() and self.contamination != "auto":
-            return np.eye(d), everything, None
+            plain = Moments(np.zeros(d), np.eye(d), np.eye(d), d)
+            return plain.whiten, Found(plain, everything, 0, stop_reason="given"), None
         filter_by = RobustCovariance("auto", random_state=self.random_state, n_jobs=self.n_jobs)
         found, _ = find_clean_rows(filter_by, array)
         if self._raw():
-            return np.eye(d), found.kept, None
-        return found.moments.whiten, found.kept, found.moments.mean
+            return np.eye(d), found, None
+        return found.moments.whiten, found, found.moments.mean
 
     def score_samples(self, X: Any) -> Any:
         """Minus the QUE score of rows, (m,): higher for more normal ones."""
@@ -176,10 +194,14 @@ class QUEOutlierDetector(ThresholdMixin, OutlierMixin, BaseEstimator):
         """``fit(X).predict(X)``, without reading the rows again."""
         return labels_of(self.fit(X).training_scores_ - self.offset_)
 
-    def explain(self, x: Any) -> NDArray[np.float64]:
-        """How much each feature adds to the score of one row, (n_features_in_,); sums to it."""
-        check_fitted(self, "offset_")
-        row = checked_rows(self, np.reshape(np.asarray(x, dtype=np.float64), (1, -1)), reset=False)
-        _rows.check_finite(row)
-        gap = row[0] - self._center
-        return np.asarray(gap * (self.root_ @ (gap @ self.root_)))
+    def _explained(self, x: NDArray[np.float64]) -> tuple[Any, ...]:
+        """The eigenvector of the whitened rows along which most of the score lies."""
+        along = (x - self._center) @ self.root_
+        score = float(along @ along)
+        if score <= 0.0:
+            return 0.0, np.zeros(x.size), 0.0, 0.0, np.zeros(x.size)
+        j = int(np.argmax(np.abs(along)))
+        direction = self.root_[:, j] / np.linalg.norm(self.root_[:, j])
+        deviations = along[j] / self._deviations[j]
+        parts = parts_of_form(x - self._center, self.root_, self._scale)
+        return score, direction, deviations, along[j] ** 2 / score, parts

@@ -102,7 +102,10 @@ def iterative_filter(
     rule : str
         "gaussian_tail", "bounded_covariance", "fixed_fraction" (drops the contamination / 4 rows
         of largest score a round), "soft" (multiplies weights by a power of ``1 - score / max``)
-        or "randomized" (keeps a row with that probability).
+        or "randomized" (keeps a row with that probability). Here alone, not in the native filter:
+        "que", which drops as many rows as "fixed_fraction", those of largest quantum entropy score
+        about the surviving rows (Dong, Hopkins and Li 2019, alpha = 4): it sees all directions of
+        large variance at once, not the suspicious ones among the top few.
     assume : str
         Covariance of clean rows: "identity"; "scale" (s^2 I, s estimated); "none" (each direction
         is compared with its own robust scale).

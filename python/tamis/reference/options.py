@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Rule: TypeAlias = Literal[
-    "gaussian_tail", "bounded_covariance", "fixed_fraction", "soft", "randomized"
+    "gaussian_tail", "bounded_covariance", "fixed_fraction", "soft", "randomized", "que"
 ]
 Assume: TypeAlias = Literal["identity", "scale", "none"]
 
@@ -21,4 +21,4 @@ class Limits:
     budget: int  # rows that may go, in weight
     readmit: bool
     share: float
-    step: float  # share of the rows that "fixed_fraction" drops in one round
+    step: float  # share of the rows that "fixed_fraction" and "que" drop in one round

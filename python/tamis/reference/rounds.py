@@ -34,6 +34,7 @@ from tamis.reference.intervals import (
     without_atoms,
 )
 from tamis.reference.options import Limits
+from tamis.reference.que import que_scores
 from tamis.reference.spectral import (
     SAMPLE_ROWS,
     Array,
@@ -337,10 +338,14 @@ class FilterRun:
             for new in suspicious
             if all(abs(float(new.direction @ old.direction)) < PARALLEL for old in self.cuts)
         ]
-        self.score(suspicious, np.sum)
+        if self.limits.rule == "que":
+            self.scores = que_scores(self.X, weights=self.weights)
+            self.passes += 2
+        else:
+            self.score(suspicious, np.sum)
         tau = self.scores
         alive = self.weights > 0.0
-        if self.limits.rule == "fixed_fraction":
+        if self.limits.rule in ("fixed_fraction", "que"):
             count = max(int(self.limits.step * tau.size), 1)
             bound = np.partition(tau[alive], -count)[-count]
             self.set_weights(np.where(tau >= bound, 0.0, self.weights))
