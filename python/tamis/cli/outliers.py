@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from tamis.estimators import SpectralOutlierDetector
 
     spectral.check_usage(args)
+    spectral.check_plot_name(args.plot)
     _check_usage(args)
     if args.plot is not None:
         from tamis import plotting  # a missing matplotlib is said before anything is read
@@ -111,8 +112,6 @@ def _check_usage(args: argparse.Namespace) -> None:
         raise UsageError(f"--top expects a number of at least 0, got {args.top}")
     if args.contamination == 0.0:
         raise UsageError("--contamination expects a number above 0 or auto, got 0")
-    if args.plot is not None and args.plot.suffix.lower() not in {".png", ".pdf", ".svg"}:
-        raise UsageError(f"--plot expects a name ending in .png, .pdf or .svg, got {args.plot}")
 
 
 def _scaled(values: NDArray[Any]) -> NDArray[Any]:
