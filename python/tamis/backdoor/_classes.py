@@ -35,7 +35,8 @@ class ClassReport:
     top_eigenvalue : float
         Largest variance of a projection.
     bulk_eigenvalue : float
-        The third eigenvalue after those of the signature's directions: what is usual here.
+        The third eigenvalue after that of the signature (after those of all k directions of
+        `SpectralSignatures`): what is usual here.
     separation : float
         Between the two groups that the class falls into along the signature, in standard
         deviations within a group. Cutting a Gaussian in two gives 2.7.

@@ -136,7 +136,8 @@ class Spectre(ClassDetector):
         along = gap @ np.linalg.eigh(gap.T @ gap)[1][:, -1]
         separation, share = _classes.split_in_two(along)
         attacked = separation > SEPARATION
-        return ClassFinding(scores, values, separation, share, attacked)
+        usual = values[: _classes.num_values(1)]
+        return ClassFinding(scores, usual, separation, share, attacked)
 
     def _whitened_scores(
         self, Z: NDArray[np.float64], seed: int, rest: tuple[NDArray[np.float64], int] | None
