@@ -39,7 +39,8 @@ FIELDS = (
     *KEY, "epochs", "poisoned", "nat1", "pois1", "removed", "left", "nat2", "pois2", "std_pois",
     *(f"left_{name}" for name in PEERS), "cpu_seconds",
 )  # fmt: skip
-CLASS_FIELDS = (*KEY, "class", "poisoned", "spectre", "signatures", "clustering")
+LIMITS = {"spectre": 10.0, "signatures": 5.0, "clustering": 5.0}  # as the detectors have them
+CLASS_FIELDS = (*KEY, "class", "poisoned", *LIMITS)
 HISTOGRAM_FIELDS = (*KEY, "low", "high", "clean", "poison")
 BINS = 40
 
@@ -60,7 +61,7 @@ class Study:
         self.epochs, self.device = args.epochs, args.device
         self.test = tensor(self.data.test_images)
         self.clean: dict[int, Any] = {}
-        self.runs, self.classes, self.histograms = files(args)
+        self.runs, self.classes, self.histograms = files(args, anew=args.quick)
 
     def factory(self) -> Any:
         from _backdoor_setup import network
@@ -158,10 +159,14 @@ class Study:
         return f"{left} of {int(bad.is_poison.sum())} left, Pois {pois1:.1f} -> {pois2:.1f}"
 
 
-def files(args: argparse.Namespace) -> tuple[ResultFile, ResultFile, ResultFile]:
+def files(
+    args: argparse.Namespace, anew: bool = False
+) -> tuple[ResultFile, ResultFile, ResultFile]:
+    """Runs, classes of all runs, histograms; the rows of an older run go if ``anew``."""
+
     def file(name: str, fields: Sequence[str], key: int) -> ResultFile:
         path = args.out / f"{args.stem}{name}.csv"
-        return ResultFile(path, fields, key, lambda _: args.quick)
+        return ResultFile(path, fields, key, lambda _: anew)
 
     return (
         file("", FIELDS, len(KEY)),
@@ -266,13 +271,11 @@ def summary(args: argparse.Namespace) -> dict[str, float]:
             out[f"{text} at {share}: mean"] = float(gap.mean())
             out[f"{text} at {share}: largest"] = float(gap.max())
     poisoned = np.array(classes.numbers("poisoned")) > 0
-    for name in CLASS_FIELDS[-3:]:
+    for name, limit in LIMITS.items():
         values = np.array(classes.numbers(name))
-        for limit in (4.0, 5.0, 6.0, 8.0, 10.0, 12.0, 16.0, 20.0):
-            hit = float((values[poisoned] > limit).mean())
-            false = float((values[~poisoned] > limit).mean())
-            out[f"{name} separation > {limit:g}: attacked classes"] = hit
-            out[f"{name} separation > {limit:g}: clean classes"] = false
+        for kind, rows in (("attacked", poisoned), ("clean", ~poisoned)):
+            share_above = float((values[rows] > limit).mean())
+            out[f"{name}, separation above {limit:g}: share of {kind} classes"] = share_above
     return out
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tamis import _arrays
 from tamis.backdoor._classes import ClassReport
 from tamis.backdoor.extraction import Pool, as_tensor, representations
-from tamis.backdoor.signatures import SpectralSignatures
+from tamis.backdoor.spectre import Spectre
 from tamis.backdoor.training import SGDTrainer
 
 __all__ = ["Cleaned", "clean"]
@@ -96,7 +96,7 @@ def clean(
     labels : int array of shape (n,), optional
         Of a dataset; default its ``targets`` or ``labels``, else read example by example.
     detector : SpectralSignatures, Spectre or ActivationClustering, optional
-        Not fitted; default ``SpectralSignatures(0.05)``. Any object with ``fit(rows, labels)`` that
+        Not fitted; default ``Spectre(0.05)``. Any object with ``fit(rows, labels)`` that
         sets ``scores_``, ``removed_`` and ``class_report_`` will do.
     classes : "all", "suspected" or sequence of int
         Where examples are removed: in every class, as the detector does it; only in those that look
@@ -127,9 +127,10 @@ def clean(
 
     Notes
     -----
-    Source: Tran, Li and Madry 2018, Algorithm 1, with the departures of `SpectralSignatures`. The
-    paper is told which class is attacked; here every class is looked at by default, which costs
-    clean examples (``multiplier * contamination`` of each).
+    Source: Tran, Li and Madry 2018, Algorithm 1. Departures: scores are those of `Spectre` by
+    default (`SpectralSignatures` has the paper's), and while the paper is told which class is
+    attacked, here every class is looked at, which costs clean examples (``multiplier *
+    contamination`` of each).
 
     Examples
     --------
@@ -251,7 +252,7 @@ def _scored(
     classes: list[int] | None,
 ) -> dict[str, Any]:
     """A fitted copy of the detector for every layer."""
-    first = SpectralSignatures(0.05) if detector is None else detector
+    first = Spectre(0.05) if detector is None else detector
     known = {} if classes is None else {"classes": classes}
     out = {}
     for name, table in rows.items():
