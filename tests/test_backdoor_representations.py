@@ -111,6 +111,8 @@ def test_every_kind_of_input_gives_the_same_rows() -> None:
     for source in (torch.from_numpy(X), frozen, tensors, loader, batches, iter(batches)):
         found = representations(model, source, "4", batch_size=10)
         np.testing.assert_array_equal(found, expected)
+    moved = representations(model, X, "4", batch_size=10, device="cpu")
+    np.testing.assert_array_equal(moved, expected)
     short = torch.utils.data.DataLoader(tensors, 10, drop_last=True)
     np.testing.assert_array_equal(representations(model, short, "4"), expected[:20])
     dark = (np.abs(X) * 20).astype(np.uint8)

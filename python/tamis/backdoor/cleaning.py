@@ -233,7 +233,7 @@ def _subset(data: Any, rows: NDArray[np.int64]) -> Any:
 def _trained(model_factory: Callable[[], Any], fit: Train, data: Any, seed: int) -> Any:
     import torch
 
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
         torch.manual_seed(seed)
         model = model_factory()
         if not isinstance(model, torch.nn.Module):

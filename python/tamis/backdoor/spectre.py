@@ -49,7 +49,8 @@ class Spectre(ClassDetector):
     Attributes
     ----------
     scores_, removed_, class_report_, suspected_classes_, classes_, n_features_in_
-        As in `SpectralSignatures`.
+        As in `SpectralSignatures`. A class looks attacked where the separation along the top
+        direction of the whitened rows is above 10.
     k_ : dict of int to int
         The number of directions of every class.
 
