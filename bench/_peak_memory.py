@@ -22,11 +22,13 @@ import numpy as np
 
 import peers_filter
 import tamis
+from tamis.backdoor import SpectralSignatures
 
 CALLS: dict[str, Callable[[Any], Any]] = {
     "iterative_filter": lambda X: tamis.iterative_filter(X, 0.1),
     "RobustMean.fit": lambda X: tamis.RobustMean(0.1).fit(X),
     "RobustCovariance.fit": lambda X: tamis.RobustCovariance(0.1).fit(X),
+    "SpectralSignatures.fit": lambda X: SpectralSignatures(0.05).fit(X, np.arange(len(X)) % 10),
     "published filter": lambda X: peers_filter.published_filter(X, 0.1),
 }
 

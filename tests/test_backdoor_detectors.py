@@ -93,11 +93,51 @@ def test_a_real_class_of_embeddings(data_dir: Path) -> None:
     """Oracle: the known intruders, 5% of the rows, rank above chance."""
     with np.load(data_dir / "embeddings" / "CIFAR10_0_f16_sub2632.npz") as file:
         R, bad = file["X"], file["y"].ravel() == 1
-    scores = Spectre(0.05).fit(R, np.zeros(len(R), int)).scores_
-    ranks = np.argsort(np.argsort(scores))
-    m = int(bad.sum())
-    auc = (ranks[bad].sum() - m * (m - 1) / 2) / (m * (len(bad) - m))
-    assert auc > 0.5
+
+    def auc(detector: Any) -> float:
+        scores = detector.fit(R, np.zeros(len(R), int)).scores_
+        ranks = np.argsort(np.argsort(scores))
+        m = int(bad.sum())
+        return float((ranks[bad].sum() - m * (m - 1) / 2) / (m * (len(bad) - m)))
+
+    plain = auc(Spectre(0.05, k=64))
+    assert plain > 0.5
+    assert auc(Spectre(0.05, k=64, complement=True)) > plain
+
+
+def test_complement() -> None:
+    """Oracle: the weights by hand, for two directions; nothing changes where nothing is outside.
+
+    A good row far out in many directions that are not among the first shows only with it.
+    """
+    rng = np.random.default_rng(2)
+    R = rng.standard_normal((500, 30)) * np.r_[9.0, 6.0, np.ones(28)]
+    R[17, 2:] = 4.0
+    labels = np.zeros(500, int)
+    plain = Spectre(0.02, k=2).fit(R, labels).scores_
+    with_rest = Spectre(0.02, k=2, complement=True).fit(R, labels).scores_
+    assert with_rest.argmax() == 17 != plain.argmax()
+    # without a signature all 30 whitened variances are 1 and weigh the same: (2 p + r) / 30, with
+    # r of mean 28 (median: 27.3) from the other 28; k = 2 is estimated from 500 rows, to 10%
+    others = np.arange(500) != 17
+    r = 30.0 * with_rest[others] - 2.0 * plain[others]
+    assert np.median(r) == pytest.approx(28.0, rel=0.1)
+    whole = [Spectre(0.02, k=30, complement=c).fit(R, labels).scores_ for c in (False, True)]
+    np.testing.assert_array_equal(*whole)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_report_looks_along_the_first_direction(k: int) -> None:
+    """Oracle: projections on the top direction of the SVD, cut where the two groups are."""
+    R, labels, bad = attacked()
+    found = SpectralSignatures(0.05, k=k).fit(R, labels).class_report_[1]
+    rows = R[labels == 1] - R[labels == 1].mean(axis=0)
+    along = rows @ np.linalg.svd(rows)[2][0]
+    group = bad[labels == 1]
+    within = [along[part] - along[part].mean() for part in (group, ~group)]
+    gap = abs(along[group].mean() - along[~group].mean())
+    assert found.separation == pytest.approx(gap / np.concatenate(within).std(), rel=0.01)
+    assert found.poison_share == pytest.approx(group.mean())
 
 
 @pytest.mark.parametrize("kind", ["pixel", "pattern", "ell", "blend"])

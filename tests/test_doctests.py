@@ -20,6 +20,8 @@ import pytest
         ("tamis.adversarial.objective", 1),
         ("tamis.analysis", 0),
         ("tamis.backdoor.activation_clustering", 1),
+        ("tamis.backdoor.cleaning", 1),
+        ("tamis.backdoor.extraction", 1),
         ("tamis.backdoor.poisoning", 1),
         ("tamis.backdoor.signatures", 1),
         ("tamis.backdoor.spectre", 1),

@@ -92,3 +92,17 @@ def test_odd_scores_can_be_drawn(scores: Any, threshold: float | None, tmp_path:
 def test_what_cannot_be_drawn(arguments: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         plotting.plot_scores(**arguments)
+
+
+def test_groups_are_drawn_over_one_another() -> None:
+    """Oracle: the counts given; panels without data are hidden."""
+    edges = np.arange(5.0)
+    counts = {"clean": np.array([9, 4, 1, 0]), "poison": np.array([0, 0, 1, 3])}
+    figure = plotting.plot_groups([(f"class {k}", edges, counts) for k in range(3)], xlabel="x")
+    assert [axes.get_visible() for axes in figure.axes] == [True, True, True, False]
+    drawn = bars(figure.axes[2])
+    np.testing.assert_array_equal(drawn[-1].values, counts["poison"])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clean", "poison"]
+    assert figure.axes[1].get_title(loc="left") == "class 1"
+    with pytest.raises(ValueError, match="panels: expected at least one"):
+        plotting.plot_groups([], xlabel="x")

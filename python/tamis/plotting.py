@@ -8,7 +8,7 @@ Over 400 lines: the figures share their frame, colours and sizes.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "plot_certified_accuracy",
+    "plot_groups",
     "plot_outlier_map",
     "plot_p_lower",
     "plot_scores",
@@ -402,6 +403,68 @@ def _numbers(name: str, values: Any, least: int = 1) -> NDArray[np.float64]:
     if not (np.isfinite(array).all() and array.min(initial=0.0) >= 0.0):
         raise ValueError(f"{name}: expected finite numbers >= 0")
     return array
+
+
+def plot_groups(
+    panels: Sequence[tuple[str, Any, Mapping[str, Any]]],
+    *,
+    xlabel: str,
+    ylabel: str = "rows",
+    columns: int = 2,
+) -> Figure:
+    """Histograms of two or more groups over one another, a panel each of `panels`.
+
+    Parameters
+    ----------
+    panels : sequence of (title, edges, counts)
+        ``edges`` has shape (bins + 1,); ``counts`` maps a group's name to its (bins,) counts, and
+        has the same names in every panel. Later groups are drawn over earlier ones.
+    xlabel, ylabel : str
+    columns : int, default 2
+        Of panels.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        y is logarithmic above 1, so that a small group shows beside a large one.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    ValueError
+        If there are no panels.
+    """
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
+    if not panels:
+        raise ValueError("panels: expected at least one, got none")
+    columns = min(columns, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(1.2 + 3.2 * columns, 1.0 + 1.7 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (title, edges, counts) in zip(grid, panels, strict=False):
+        _clean_axes(axes)
+        for index, (name, heights) in enumerate(counts.items()):
+            colour, style = _COLOURS[index], {"hatch": "////" if index else "", "lw": 0.8}
+            axes.stairs(heights, edges, fill=True, color=colour, alpha=0.35)
+            axes.stairs(heights, edges, color=colour, label=name, **style)
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_ylim(0, None)
+        axes.set_title(title, loc="left", fontsize=_SMALL)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    handles, names = grid[0].get_legend_handles_labels()
+    if len(names) > 1:
+        figure.legend(
+            handles, names, loc="outside upper right", ncols=len(names), frameon=False,
+            fontsize=_SMALL,
+        )  # fmt: skip
+    figure.supxlabel(xlabel, fontsize=10)
+    figure.supylabel(ylabel, fontsize=10)
+    return figure
 
 
 def plot_outlier_map(

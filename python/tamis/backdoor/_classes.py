@@ -17,8 +17,8 @@ from tamis.estimators._validation import check_fitted, is_auto, seed_of, thread_
 __all__ = ["ClassDetector", "ClassFinding", "ClassReport", "split_in_two", "top_directions"]
 
 _TOLERANCE = 1e-3  # of the residuals of eigenvectors: scores change in the fourth digit
-_NUM_VALUES = 8  # eigenvalues looked at; the bulk is what follows the first few
-_BLOCK = 4096
+_NUM_VALUES = 4  # eigenvalues looked at; twice as many cost twice the time of everything else
+_BLOCK = 512  # rows copied at once: small beside a class, large beside a call
 SEPARATION = 5.0  # standard deviations between the two halves of a class that looks attacked
 _SMALLEST = 0.005  # share of a class that counts as a group
 
@@ -35,15 +35,17 @@ class ClassReport:
     top_eigenvalue : float
         Largest variance of a projection.
     bulk_eigenvalue : float
-        The eigenvalue after the signature's directions and the few next ones: what is usual here.
+        The third eigenvalue after that of the signature (after those of all k directions of
+        `SpectralSignatures`): what is usual here.
     separation : float
         Between the two groups that the class falls into along the signature, in standard
         deviations within a group. Cutting a Gaussian in two gives 2.7.
     poison_share : float
         Share of the smaller group; 0 where the class does not look attacked.
     looks_attacked : bool
-        ``separation`` above 5 (for `ActivationClustering`: its own rule), and the smaller group no
-        larger than the other and no smaller than 0.5%.
+        ``separation`` above 5 (`Spectre`, whose rows are whitened: 10; `ActivationClustering` also
+        asks for a group of at most 35%). Groups below 0.5% are not looked at. ``docs/backdoor.md``
+        has the false alarms that were counted.
     """
 
     label: int
@@ -203,25 +205,27 @@ def _labels(labels: Any, rows: int) -> NDArray[np.int64]:
 
 
 def gathered(rows: NDArray[Any], members: NDArray[np.int64]) -> Iterator[tuple[slice, Any]]:
-    """A few thousand rows of the class at a time, float32 or float64, checked."""
+    """A few hundred rows of the class at a time, float32 or float64."""
     kind = np.float32 if rows.dtype == np.float16 else rows.dtype
     for start in range(0, members.size, _BLOCK):
         part = slice(start, start + _BLOCK)
-        block = np.ascontiguousarray(rows[members[part]], dtype=kind)
-        if not np.isfinite(block).all():
-            row, column = np.argwhere(~np.isfinite(block))[0].tolist()
-            raise ValueError(
-                f"representations: expected finite values, got {block[row, column]} in row "
-                f"{members[start + row]}, column {column}"
-            )
-        yield part, block
+        yield part, np.ascontiguousarray(rows[members[part]], dtype=kind)
 
 
 def class_mean(rows: NDArray[Any], members: NDArray[np.int64]) -> NDArray[np.float64]:
     """Mean of the rows of a class, (d,), in float64; the first row that is not finite is named."""
     total = np.zeros(rows.shape[1])
-    for _, block in gathered(rows, members):
-        total += block.sum(axis=0, dtype=np.float64)
+    for part, block in gathered(rows, members):
+        sums = block.sum(axis=0, dtype=np.float64)
+        if not np.isfinite(sums).all():  # as one value is not
+            bad = np.argwhere(~np.isfinite(block))
+            row, column = bad[0].tolist() if bad.size else (0, 0)
+            what = f"{block[row, column]}" if bad.size else "values of overflowing sums"
+            raise ValueError(
+                f"representations: expected finite values, got {what} in row "
+                f"{members[part][row]}, column {column}"
+            )
+        total += sums
     return np.asarray(total / members.size)
 
 
@@ -265,6 +269,16 @@ def projections(
     for part, block in gathered(rows, members):
         Z[part] = (block - mean) @ V
     return Z
+
+
+def squared_lengths(
+    rows: NDArray[Any], members: NDArray[np.int64], mean: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Of the rows of a class about its mean, (m,)."""
+    out = np.empty(members.size)
+    for part, block in gathered(rows, members):
+        out[part] = _rows.squared_distances(block, mean)
+    return out
 
 
 def num_values(k: int) -> int:

@@ -90,7 +90,8 @@ class ActivationClustering(ClassDetector):
         length = float(np.linalg.norm(line))
         separation, _ = _classes.split_in_two(Z @ line / length) if length > 0 else (0.0, 0.0)
         attacked = separation > _classes.SEPARATION and share <= _SIZE
-        return ClassFinding(far[1 - small] - far[small], values, separation, share, attacked)
+        usual = values[: _classes.num_values(1)]
+        return ClassFinding(far[1 - small] - far[small], usual, separation, share, attacked)
 
 
 def two_means(

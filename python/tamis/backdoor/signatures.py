@@ -100,10 +100,15 @@ class SpectralSignatures(ClassDetector):
         scores = np.empty(members.size)
         along = np.empty(members.size)
         for part, block in _classes.gathered(rows, members):
-            scores[part] = ops.projection_scores(
-                block, V.astype(block.dtype), mean=mean.astype(block.dtype), num_threads=threads
-            )
-            along[part] = (block - mean.astype(block.dtype)) @ V[:, 0].astype(block.dtype)
+            center, axes = mean.astype(block.dtype), V.astype(block.dtype)
+            scores[part] = ops.projection_scores(block, axes, mean=center, num_threads=threads)
+            first = scores[part]
+            if self.k > 1:
+                one = np.ascontiguousarray(axes[:, :1])
+                first = ops.projection_scores(block, one, mean=center, num_threads=threads)
+            # the kernel subtracts the mean without a copy; here only the side is asked for
+            side = block @ axes[:, 0] >= center @ axes[:, 0]
+            along[part] = np.where(side, 1.0, -1.0) * np.sqrt(first)
         if self.as_coded:
             scores = np.abs(along + float(mean @ V[:, 0]))
         separation, share = _classes.split_in_two(along)

@@ -18,6 +18,7 @@ from tamis.que import que_scores
 __all__ = ["Spectre"]
 
 _LADDER = (2, 4, 8, 16, 32, 64)  # what "auto" tries
+SEPARATION = 10.0  # as `_classes.SEPARATION`; whitened, small groups of good rows stand out more
 _ROWS_A_DIRECTION = 10  # a robust covariance of fewer rows says little
 
 
@@ -39,19 +40,25 @@ class Spectre(ClassDetector):
         standard deviations of the others.
     alpha : float >= 0
         See `tamis.que_scores`.
+    complement : bool
+        Count what lies outside of the k directions, too, as if its variance were the same in all
+        directions there, that is the median squared length over their number. For outliers that
+        share no direction: where there is no strong signature, the scores become squared
+        Mahalanobis distances, else they hardly change.
 
     Attributes
     ----------
     scores_, removed_, class_report_, suspected_classes_, classes_, n_features_in_
-        As in `SpectralSignatures`.
+        As in `SpectralSignatures`. A class looks attacked where the separation along the top
+        direction of the whitened rows is above 10.
     k_ : dict of int to int
         The number of directions of every class.
 
     Notes
     -----
     Source: Hayase, Kong, Somani and Oh 2021, "SPECTRE: defending against backdoor attacks using
-    robust statistics". Departures: the covariance filter is that of this package, and k is chosen
-    by the rule above.
+    robust statistics". Departures: the covariance filter is that of this package, k is chosen by
+    the rule above, and ``complement`` is an addition.
 
     Examples
     --------
@@ -72,6 +79,7 @@ class Spectre(ClassDetector):
         k: int | Literal["auto"] = "auto",
         *,
         alpha: float = 4.0,
+        complement: bool = False,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -79,6 +87,7 @@ class Spectre(ClassDetector):
         self.multiplier = multiplier
         self.k = k
         self.alpha = alpha
+        self.complement = complement
         self.random_state = random_state
         self.n_jobs = n_jobs
 
@@ -112,26 +121,60 @@ class Spectre(ClassDetector):
         )
         Z = _classes.projections(rows, members, mean, V)
         gone = max(int(float(self.multiplier) * float(self.contamination) * n + 1e-9), 1)
-        best, chosen, scores = -np.inf, ladder[0], np.zeros(n)
+        lengths = _classes.squared_lengths(rows, members, mean) if self.complement else None
+        best, chosen, scores, whitened = -np.inf, ladder[0], np.zeros(n), np.zeros((n, 1))
         for k in ladder:
-            found = self._whitened_scores(Z[:, :k], seed)
+            rest = None
+            if lengths is not None:
+                dims = min(d, n - 1) - k
+                rest = _in_deviations(lengths - np.square(Z[:, :k]).sum(axis=1), dims)
+            found, white = self._whitened_scores(Z[:, :k], seed, rest)
             contrast = _contrast(found, gone)
             if contrast > best:
-                best, chosen, scores = contrast, k, found
+                best, chosen, scores, whitened = contrast, k, found, white
         self._chosen.append(chosen)
-        separation, share = _classes.split_in_two(np.sqrt(scores))
-        attacked = separation > _classes.SEPARATION
-        return ClassFinding(scores, values, separation, share, attacked)
+        gap = whitened - whitened.mean(axis=0)
+        along = gap @ np.linalg.eigh(gap.T @ gap)[1][:, -1]
+        separation, share = _classes.split_in_two(along)
+        attacked = separation > SEPARATION
+        usual = values[: _classes.num_values(1)]
+        return ClassFinding(scores, usual, separation, share, attacked)
 
-    def _whitened_scores(self, Z: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    def _whitened_scores(
+        self, Z: NDArray[np.float64], seed: int, rest: tuple[NDArray[np.float64], int] | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Scores of rows on the top directions, (n,), and these rows whitened.
+
+        ``rest``: what is outside of these directions, and of how many.
+        """
         share = min(float(self.contamination), 0.2)
         fit = RobustCovariance(share, random_state=seed, n_jobs=self.n_jobs).fit(Z)
         w, U = np.linalg.eigh(np.asarray(fit.covariance_, np.float64))
         good = w > 1e-12 * max(float(w[-1]), np.finfo(np.float64).tiny)
         if not good.any():
-            return np.zeros(Z.shape[0])
+            return np.zeros(Z.shape[0]), np.zeros((Z.shape[0], 1))
         whitened = (Z - fit.location_) @ (U[:, good] / np.sqrt(w[good]))
-        return np.asarray(que_scores(whitened, float(self.alpha)))
+        scores = np.asarray(que_scores(whitened, float(self.alpha)))
+        if rest is None:
+            return scores, whitened
+        # the weights of que_scores before they are divided by their sum; variances outside are 1
+        values = np.linalg.eigvalsh(np.atleast_2d(np.cov(whitened, rowvar=False, bias=True)))
+        top = max(float(values[-1]), 1.0)
+        inside = float(np.exp(float(self.alpha) * (values / values[-1] - 1.0)).sum())
+        outside = float(np.exp(float(self.alpha) * (1.0 / top - 1.0)))
+        lengths, dims = rest
+        scores = (inside * scores + outside * lengths) / (inside + outside * dims)
+        return np.asarray(scores), whitened
+
+
+def _in_deviations(
+    lengths: NDArray[np.float64], dims: int
+) -> tuple[NDArray[np.float64], int] | None:
+    """Squared lengths in ``dims`` directions of equal variance, in such variances; None if 0."""
+    middle = float(np.median(lengths))
+    if dims < 1 or middle <= 1e-9 * float(np.abs(lengths).max(initial=0.0)):
+        return None
+    return np.maximum(lengths, 0.0) * (dims / middle), dims
 
 
 def _contrast(scores: NDArray[np.float64], gone: int) -> float:

@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "mean": "the mean of a table of which some rows are bad",
     "outliers": "the rows of a table that stand out, with scores",
     "sever": "a linear model of a table of which some rows are bad",
+    "backdoor": "classes of a training set that look poisoned",
     "certify": "certify a classifier on a data set: a class and an l2 radius for every image",
     "train": "train a classifier for certification: Gaussian noise, SmoothAdv and others",
     "analyze": "certified accuracy by radius and more, from the logs that certify writes",

@@ -97,6 +97,8 @@ def run(args: argparse.Namespace) -> int:
     from tamis.cli import detectors, spectral
 
     spectral.check_usage(args)
+    spectral.check_plot_name(args.plot)
+    spectral.check_plot_name(args.map, "--map")
     _check_usage(args)
     detectors.check_method(args)
     if args.plot is not None or args.map is not None:
@@ -163,9 +165,6 @@ def _check_usage(args: argparse.Namespace) -> None:
         raise UsageError("--contamination expects a number above 0 or auto, got 0")
     if args.components is not None and (args.map is None or args.components < 1):
         raise UsageError("--components expects a number of at least 1, beside --map")
-    for option, path in (("--plot", args.plot), ("--map", args.map)):
-        if path is not None and path.suffix.lower() not in {".png", ".pdf", ".svg"}:
-            raise UsageError(f"{option} expects a name ending in .png, .pdf or .svg, got {path}")
 
 
 def _check_rows(args: argparse.Namespace, table: Table) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_options",
+    "check_plot_name",
     "check_usage",
     "column_spread",
     "describe",
@@ -119,6 +120,12 @@ def check_usage(args: argparse.Namespace) -> None:
         raise UsageError(f"--seed expects a number from 0 to 2^64 - 1, got {args.seed}")
     if args.num_threads is not None and args.num_threads < 1:
         raise UsageError(f"--num-threads expects a number of at least 1, got {args.num_threads}")
+
+
+def check_plot_name(path: Path | None, option: str = "--plot") -> None:
+    """Raise UsageError for a figure in a format that is not known."""
+    if path is not None and path.suffix.lower() not in {".png", ".pdf", ".svg"}:
+        raise UsageError(f"{option} expects a name ending in .png, .pdf or .svg, got {path}")
 
 
 def parameters(args: argparse.Namespace) -> dict[str, Any]:
