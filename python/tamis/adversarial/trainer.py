@@ -25,7 +25,14 @@ from tamis.adversarial.checkpoint import (
 )
 from tamis.adversarial.recipe import Recipe
 
-__all__ = ["NonFiniteLossError", "Run", "Trainer", "batches_of", "deferred_interrupt"]
+__all__ = [
+    "NonFiniteLossError",
+    "Run",
+    "Trainer",
+    "batches_an_epoch",
+    "batches_of",
+    "deferred_interrupt",
+]
 
 _COLUMNS: Final = ("epoch", "steps", "lr", "epsilon", "loss", "seconds")
 
@@ -94,8 +101,15 @@ class Trainer:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
 
-    def epoch(self, interrupted: threading.Event) -> None:
-        """Train the rest of the epoch in work; checkpoint, log."""
+    @property
+    def done_in_epoch(self) -> int:
+        """Batches of the epoch in work that are done."""
+        return self._done
+
+    def epoch(
+        self, interrupted: threading.Event, advance: Callable[[int], None] | None = None
+    ) -> None:
+        """Train the rest of the epoch in work; checkpoint, log. `advance` counts the batches."""
         run, recipe = self.run, self.recipe
         for group in self._optimizer.param_groups:
             group["lr"] = recipe.rate(run.epoch)
@@ -116,6 +130,8 @@ class Trainer:
             group_of.append(batch)
             if len(group_of) == recipe.accumulate:
                 self._step(group_of)
+                if advance is not None:
+                    advance(len(group_of))
                 group_of = []
                 if interrupted.is_set():
                     self._seconds = perf_counter() - began
@@ -123,6 +139,8 @@ class Trainer:
                     raise KeyboardInterrupt(self._stopped())
         if group_of:
             self._step(group_of)
+            if advance is not None:
+                advance(len(group_of))
         if not self._done:
             raise ValueError("data: expected at least one batch an epoch, got none")
         run.history.append(
@@ -295,3 +313,16 @@ def batches_of(
             yield X[chosen], y[chosen]
 
     return epoch
+
+
+def batches_an_epoch(data: Any, recipe: Recipe) -> int | None:
+    """How many batches `batches_of` gives; None for a loader that does not say."""
+    images = data.images if hasattr(data, "images") and hasattr(data, "labels") else None
+    if images is None and isinstance(data, (tuple, list)) and len(data) == 2:
+        images = data[0] if hasattr(data[0], "shape") else None
+    if images is not None:
+        return math.ceil(len(images) / recipe.batch_size)
+    try:
+        return len(data)
+    except TypeError:  # an iterable without a length
+        return None

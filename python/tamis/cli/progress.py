@@ -27,19 +27,30 @@ class Display(Protocol):
         """End the display; what was shown last stays."""
 
 
-def open_display(total: int, finished: int, samples: int, *, quiet: bool) -> Display:
-    """Make the display for `total` images, `finished` of them before, and `samples` to come."""
+def open_display(
+    total: int,
+    finished: int,
+    samples: int,
+    *,
+    quiet: bool,
+    who: str = "tamis certify",
+    what: str = "images",
+) -> Display:
+    """Make the display for `total` images, `finished` of them before, and `samples` to come.
+
+    `who` begins a line of a log, and `what` is counted instead of images.
+    """
     if quiet:
         return _Silent()
     if sys.stderr.isatty():
         try:
-            return _Bar(total, finished, samples)
+            return _Bar(total, finished, samples, what)
         except ImportError:
             print(
-                "tamis certify: a progress bar needs rich: python -m pip install 'tamis[cli]'",
+                f"{who}: a progress bar needs rich: python -m pip install 'tamis[cli]'",
                 file=sys.stderr,
             )
-    return _Lines(total, finished, samples)
+    return _Lines(total, finished, samples, who=who, what=what)
 
 
 def duration(seconds: float) -> str:
@@ -70,8 +81,16 @@ class _Lines(_Silent):
     """Plain lines for logs of batch systems: one every `_LINE_EVERY` seconds at most."""
 
     def __init__(
-        self, total: int, finished: int, samples: int, stream: TextIO | None = None
+        self,
+        total: int,
+        finished: int,
+        samples: int,
+        stream: TextIO | None = None,
+        *,
+        who: str = "tamis certify",
+        what: str = "images",
     ) -> None:
+        self._who, self._what = who, what
         self._total, self._done, self._samples = total, finished, samples
         self._classified = 0
         self._status = ""
@@ -86,7 +105,7 @@ class _Lines(_Silent):
             left = (self._samples / self._classified - 1.0) * (now - self._began)
             status = f", {self._status}" if self._status else ""
             print(
-                f"tamis certify: {self._done} of {self._total} images{status}, about "
+                f"{self._who}: {self._done} of {self._total} {self._what}{status}, about "
                 f"{duration(left)} left",
                 file=self._stream or sys.stderr,
                 flush=True,
@@ -97,11 +116,11 @@ class _Lines(_Silent):
 
 
 class _Bar(_Silent):
-    def __init__(self, total: int, finished: int, samples: int) -> None:
+    def __init__(self, total: int, finished: int, samples: int, what: str = "images") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        self._total = total
+        self._total, self._what = total, what
         self._bar: Any = Progress(
             TextColumn("{task.fields[images]}"),
             BarColumn(),
@@ -112,7 +131,7 @@ class _Bar(_Silent):
             redirect_stdout=False,  # stdout may be a file
         )
         self._task = self._bar.add_task(
-            "", total=samples, images=f"{finished}/{total} images", status=""
+            "", total=samples, images=f"{finished}/{total} {what}", status=""
         )
         self._bar.start()
 
@@ -120,7 +139,7 @@ class _Bar(_Silent):
         self._bar.advance(self._task, samples)
 
     def image(self, done: int, status: str) -> None:
-        self._bar.update(self._task, images=f"{done}/{self._total} images", status=status)
+        self._bar.update(self._task, images=f"{done}/{self._total} {self._what}", status=status)
 
     def row(self, text: str) -> None:
         if sys.stdout.isatty():  # the same terminal, as a rule: above the bar

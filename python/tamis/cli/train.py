@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         amp=args.amp,
         device=args.device,
         out=out,
-        progress=None if args.quiet else _say,
+        progress=not args.quiet,
         seed=args.seed,
     )
     record = {"data": Path(args.data).name, "images": count, "arch": args.arch, "shape": shape}
@@ -137,7 +136,3 @@ def _check_usage(args: argparse.Namespace) -> None:
             raise UsageError(f"--{name} expects a finite number >= 0, got {value:g}")
     if not 0 <= args.seed < 1 << 63:
         raise UsageError(f"--seed expects a number from 0 to 2^63 - 1, got {args.seed}")
-
-
-def _say(text: str) -> None:
-    print(f"tamis train: {text}", file=sys.stderr, flush=True)
