@@ -194,8 +194,9 @@ def stability_loss(
 ) -> torch.Tensor:
     """Cross-entropy on clean images, plus `weight` times that between clean and noisy answers.
 
-    Source: Li et al., "Certified adversarial robustness with additive noise", NeurIPS 2019. The
-    clean answer of the second term is differentiated too.
+    Source: Li et al., "Certified adversarial robustness with additive noise", NeurIPS 2019, after
+    Zheng et al., "Improving the robustness of deep neural networks via stability training", CVPR
+    2016. The clean answer of the second term is differentiated too.
     """
     weight = check_positive(weight, "weight", zero=True)
     noisy = _noisy_logits(model, x, y, sigma=sigma, num_noise=1, seed=seed, step=step)[0]
@@ -228,8 +229,8 @@ def macer_loss(
     -----
     Source: Zhai et al., "MACER: attack-free and scalable robust training via maximizing certified
     radius", ICLR 2020: images that the soft classifier gets right, with a radius below the margin,
-    pay ``sigma / 2 * (margin - (PhiInv(pA) - PhiInv(pB)))``. Probabilities are held 1e-6 away from
-    0 and 1.
+    pay ``sigma / 2 * (margin - (PhiInv(pA) - PhiInv(pB)))``. Those whose radius is infinite in
+    floating point pay nothing.
     """
     weight = check_positive(weight, "weight", zero=True)
     margin, sharpness = check_positive(margin, "margin"), check_positive(sharpness, "sharpness")
@@ -237,10 +238,12 @@ def macer_loss(
     loss = smoothed_cross_entropy(logits, y).mean()
     soft = (sharpness * logits).softmax(2).mean(0)
     top, classes = soft.topk(2, dim=1)
-    top = top.clamp(1e-6, 1 - 1e-6)
-    gap = torch.special.ndtri(top[:, 0]) - torch.special.ndtri(top[:, 1])
-    counted = (classes[:, 0] == y) & (gap < margin)
-    hinge = torch.where(counted, margin - gap, torch.zeros_like(gap)).sum() / len(x)
+    with torch.no_grad():
+        gap = torch.special.ndtri(top[:, 0]) - torch.special.ndtri(top[:, 1])
+        counted = (classes[:, 0] == y) & (gap < margin)
+    # chosen before it is differentiated: PhiInv has an infinite slope at 0 and 1
+    first, second = torch.special.ndtri(top[counted]).unbind(1)
+    hinge = (margin - (first - second)).sum() / len(x)
     return loss + weight * sigma / 2 * hinge
 
 

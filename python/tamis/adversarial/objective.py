@@ -7,6 +7,7 @@ negative logarithm is attacked, not the mean of negative logarithms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def smoothed_cross_entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tenso
     True
     """
     logp = _log_probability(logits, y)
-    return torch.log(torch.tensor(float(len(logits)))).to(logp) - logp.logsumexp(0)
+    return math.log(len(logits)) - logp.logsumexp(0)
 
 
 def _log_probability(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -117,8 +118,7 @@ def evaluate(
                     moments[1] += copies.sum(0)
     assert votes is not None
     logp = logps[0] if len(logps) == 1 else torch.cat(logps)
-    count = torch.tensor(float(m)).log().to(logp)
-    loss = count - logp.logsumexp(0) if objective == "smoothed" else -logp.mean(0)
+    loss = math.log(m) - logp.logsumexp(0) if objective == "smoothed" else -logp.mean(0)
     found: torch.Tensor | None = None
     if direction == "stein":
         mean = logp.exp().mean(0).reshape(-1, *[1] * (x.ndim - 1)).to(x)
