@@ -3,7 +3,7 @@
 Needs torch, which is loaded with this module (``import tamis`` does not load it). Images are in
 [0, 1]; epsilon and sigma are in the same units.
 
-Attacks: `pgd`, `ddn`, `smooth_adv_pgd`, `smooth_adv_ddn`, `eot_pgd`, each with a class that keeps its
+Attacks: `pgd`, `ddn`, `smooth_adv_pgd`, `smooth_adv_ddn`, `eot_pgd`, and classes that keep their
 options (`PGD`, `DDN`, `SmoothAdvPGD`, `SmoothAdvDDN`, `EOTPGD`). Losses for a loop of your own:
 `smoothadv_loss`, `gaussian_loss`, `adversarial_loss`, `stability_loss`, `macer_loss`,
 `consistency_loss`. Training: `train`, `finetune`, `export_onnx`.

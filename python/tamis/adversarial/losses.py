@@ -243,7 +243,7 @@ def macer_loss(
         counted = (classes[:, 0] == y) & (gap < margin)
     # chosen before it is differentiated: PhiInv has an infinite slope at 0 and 1
     first, second = torch.special.ndtri(top[counted]).unbind(1)
-    hinge = (margin - (first - second)).sum() / len(x)
+    hinge: torch.Tensor = (margin - (first - second)).sum() / len(x)
     return loss + weight * sigma / 2 * hinge
 
 
