@@ -76,7 +76,7 @@ def judged(network: Any, x: Any, y: Any, copies: int) -> tuple[float, float]:
     from tamis.smoothing.identity import Stream
 
     noise = BatchNoise(x, SIGMA, seed=77, stream=Stream.ESTIMATION)
-    seen = evaluate(network, x, y, noise, copies, chunk=50, direction=None)
+    seen = evaluate(network, x, y, noise, copies, chunk=50, direction=None, votes=True)
     kept = (seen.votes.argmax(1) == y).double().mean()
     return float(seen.loss.double().mean()), 100 * float(kept)
 

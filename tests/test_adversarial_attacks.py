@@ -296,8 +296,34 @@ def test_targeted_eot_reaches_its_class() -> None:
     assert float(loss(again).mean()) < float(loss(toward).mean()) + 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_attacks_follow_the_dtype(dtype: torch.dtype) -> None:
+    """Ball and box hold up to the rounding of an image: half a unit in the last place a pixel,
+    sqrt(16) pixels."""
+    model, x = network(dtype=dtype), batch(dtype=dtype)[0]
+    y = model(x).argmax(1)
+    room = 1e-6 + 4 * float(torch.finfo(dtype).eps)
+    options: dict[str, Any] = {"sigma": 0.25, "num_noise": 3, "seed": 0, "chunk": 2}
+    found = [
+        adversarial.pgd(model, x, y, epsilon=0.5),
+        adversarial.smooth_adv_pgd(model, x, y, epsilon=0.5, steps=3, **options),
+        adversarial.eot_pgd(model, x, y, epsilon=0.5, steps=3, restarts=2, **options),
+        adversarial.ddn(model, x, y, epsilon=0.5, steps=5).adversarial,
+        adversarial.smooth_adv_ddn(model, x, y, epsilon=0.5, steps=5, **options).adversarial,
+    ]
+    for images in found:
+        assert images.dtype == dtype
+        assert float((images - x).double().flatten(1).norm(dim=1).max()) <= 0.5 + room
+        assert float(images.min()) >= 0
+        assert float(images.max()) <= 1
+        assert not torch.equal(images, x)
+
+
 def test_epsilon_zero_is_clean() -> None:
     model, (x, y) = network(), batch()
+    assert torch.equal(adversarial.eot_pgd(model, x, y, epsilon=0, sigma=0.1, restarts=3), x)
+    zero = adversarial.smooth_adv_ddn(model, x, y, **{**SMOOTH, "epsilon": 0.0})
+    assert torch.equal(zero.adversarial, x)
     assert torch.equal(adversarial.pgd(model, x, y, epsilon=0), x)
     assert torch.equal(adversarial.smooth_adv_pgd(model, x, y, **{**SMOOTH, "epsilon": 0.0}), x)
 

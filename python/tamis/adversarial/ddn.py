@@ -200,6 +200,7 @@ def _search(
     best = torch.zeros_like(x)
     best_norm = torch.full_like(lengths(x), math.inf)
     radius = torch.full_like(best_norm, min(init_norm, farthest))
+    tiny = float(torch.finfo(x.dtype).tiny)
     with frozen(model):
         for t in range(steps + 1 if farthest > 0 else 1):
             last = t == steps or farthest == 0
@@ -212,7 +213,9 @@ def _search(
                 chunk=chunk,
                 direction=None if last else "gradient",
                 objective=objective,
+                votes=True,
             )
+            assert seen.votes is not None
             wrong = seen.votes.argmax(1) != y
             fooled = (~wrong if targeted else wrong).reshape(radius.shape)
             norm = lengths(delta)
@@ -225,8 +228,8 @@ def _search(
                 break
             assert seen.direction is not None
             if t:
-                factor = torch.where(fooled, 1 - gamma, 1 + gamma)
-                radius = (radius * factor).clamp(min=1e-12, max=farthest)
+                radius = torch.where(fooled, radius * (1 - gamma), radius * (1 + gamma))
+                radius = radius.clamp(min=tiny, max=farthest)
             move = steepest(
                 -seen.direction if targeted else seen.direction,
                 "l2",
@@ -236,7 +239,7 @@ def _search(
             )
             rate = 0.01 + 0.99 * (1 + math.cos(math.pi * t / steps)) / 2
             delta = delta + rate * move
-            delta = delta * (radius / lengths(delta).clamp_min(1e-30))
+            delta = delta * (radius / lengths(delta).clamp_min(tiny))
             delta = (x + delta).clamp(0, 1)
             if levels is not None:
                 delta = (delta * (levels - 1)).round() / (levels - 1)

@@ -78,7 +78,7 @@ def adversarial_loss(
         random_start=epsilon > 0,
         seed=(seed + step) % (1 << 64),
     )
-    logits: torch.Tensor = model(found)
+    logits = _wide(model(found))
     check_labels(y, logits.shape[1])
     return functional.cross_entropy(logits, y.long())
 
@@ -200,7 +200,7 @@ def stability_loss(
     """
     weight = check_positive(weight, "weight", zero=True)
     noisy = _noisy_logits(model, x, y, sigma=sigma, num_noise=1, seed=seed, step=step)[0]
-    clean: torch.Tensor = model(x)
+    clean = _wide(model(x))
     moved = -(clean.softmax(1) * noisy.log_softmax(1)).sum(1).mean()
     return functional.cross_entropy(clean, y.long()) + weight * moved
 
@@ -296,11 +296,14 @@ def _noisy_logits(
     """Logits (num_noise, B, C), float32 at least."""
     check_batch(x, y)
     noise = check_noise(x, sigma, num_noise, None, seed=seed, step=step)
-    logits: torch.Tensor = model((x + noise.copies(0, num_noise)).flatten(0, 1))
+    logits = _wide(model((x + noise.copies(0, num_noise)).flatten(0, 1)))
     check_labels(y, logits.shape[1])
-    logits = logits if logits.dtype == torch.float64 else logits.float()
     return logits.reshape(num_noise, len(x), -1)
 
 
 def _cross_entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.flatten(0, 1), y.long().repeat(len(logits)))
+
+
+def _wide(logits: torch.Tensor) -> torch.Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -127,7 +127,7 @@ class Trainer:
         _train_mode(run.model)
         group_of: list[tuple[torch.Tensor, torch.Tensor]] = []
         for batch in source:
-            group_of.append(batch)
+            group_of.append(_pair(batch))
             if len(group_of) == recipe.accumulate:
                 self._step(group_of)
                 if advance is not None:
@@ -236,7 +236,12 @@ class Trainer:
                 f"{name} {state['recipe'].get(name)!r} (now {mine[name]!r})" for name in differing
             )
             raise ValueError(f"{path}: expected a checkpoint of this recipe, got {told}")
-        self.run.model.load_state_dict(state["model"])
+        try:
+            self.run.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path}: expected the weights of this network, got {error}"
+            ) from error
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.run.epoch, self.run.step = state["epoch"], state["step"]
@@ -255,6 +260,18 @@ class Trainer:
             writer.writeheader()
             writer.writerows(self.run.history)
         draft.replace(self.out / "log.csv")
+
+
+def _pair(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A loader's batch, if it is what it has to be."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        x, y = batch
+        if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+            return x, y
+    got = type(batch).__name__
+    if isinstance(batch, (tuple, list)):
+        got = f"{got} of {', '.join(type(part).__name__ for part in batch) or 'nothing'}"
+    raise TypeError(f"data: expected batches (x, y) of torch tensors, got a {got}")
 
 
 def _train_mode(model: torch.nn.Module) -> None:
@@ -303,6 +320,11 @@ def batches_of(
     X = X.float() / 255 if X.dtype == torch.uint8 else X
     if len(X) != len(y) or not len(X):
         raise ValueError(f"data: expected as many labels as images, got {len(y)} for {len(X)}")
+    if y.is_floating_point() or y.ndim != 1:
+        raise ValueError(
+            f"data: expected integer labels of shape ({len(X)},), got {y.dtype} of shape "
+            f"{tuple(y.shape)}"
+        )
     y = y.long()
 
     def epoch(number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

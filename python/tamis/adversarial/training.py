@@ -140,6 +140,8 @@ def train(
         seed=seed,
     )
     epochs = _arrays.check_int(epochs, "epochs", 0)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected True, False or a callable, got {progress!r}")
     if device is not None:
         model.to(device)
     trainer = Trainer(model, batches_of(data, recipe), recipe, None if out is None else Path(out))
