@@ -94,6 +94,7 @@ def report(out: Path, stem: str, table: ResultFile) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
+    plt.style.use("tableau-colorblind10")
     sizes = sorted({int(row["digits"]) for row in table.rows})
     fig, axes = plt.subplots(
         len(sizes), 2, figsize=(10, 3.6 * len(sizes)), sharex=True, sharey=True, squeeze=False

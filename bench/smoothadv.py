@@ -165,20 +165,44 @@ def run_grid(args: argparse.Namespace) -> None:
 # ---- figures and tables ------------------------------------------------------------------------
 
 
-def mean_curves(table: ResultFile) -> dict[tuple[float, str, float, int], tuple[Any, Any, int]]:
-    """(sigma, method, epsilon, m) -> mean curve, ACR of every seed, number of seeds."""
-    groups: dict[tuple[float, str, float, int], list[Any]] = {}
+Key = tuple[float, str, float, int]  # sigma, method, epsilon, m
+
+
+@dataclass(frozen=True)
+class Group:
+    """The same training with several seeds."""
+
+    curves: dict[str, Any]  # seed -> certified accuracy at `RADII`
+    acr: list[float]
+
+    @property
+    def mean(self) -> Any:
+        return np.mean(list(self.curves.values()), axis=0)
+
+    def gain_over(self, other: Group) -> Any:
+        """Certified accuracy gained, mean of the seeds that both have."""
+        both = [seed for seed in self.curves if seed in other.curves]
+        return np.mean([self.curves[seed] - other.curves[seed] for seed in both], axis=0)
+
+
+def grouped(table: ResultFile) -> dict[Key, Group]:
+    groups: dict[Key, Group] = {}
     for row in table.rows:
         key = (float(row["sigma"]), row["method"], float(row["epsilon"]), int(row["num_noise"]))
-        groups.setdefault(key, []).append(row)
-    return {
-        key: (
-            np.mean([np.array(r["curve"].split(), dtype=float) for r in rows], axis=0),
-            [float(r["acr"]) for r in rows],
-            len(rows),
-        )
-        for key, rows in groups.items()
-    }
+        group = groups.setdefault(key, Group({}, []))
+        group.curves[row["seed"]] = np.array(row["curve"].split(), dtype=float)
+        group.acr.append(float(row["acr"]))
+    return groups
+
+
+def stretch(gain: Any, points: float) -> str:
+    """The longest run of radii where at least so many points are gained, in words."""
+    best, start = (0, 0), 0
+    for end, value in enumerate([*gain, -1.0]):
+        if 100 * value < points - 1e-9:
+            best, start = max(best, (end - start, start)), end + 1
+    length, first = best
+    return f"{RADII[first]:.1f} to {RADII[first + length - 1]:.1f}" if length else "nowhere"
 
 
 def figures(out: Path, stem: str) -> None:
@@ -191,17 +215,18 @@ def figures(out: Path, stem: str) -> None:
     table = ResultFile(out / f"{stem}.csv", FIELDS, 5, lambda _: False)
     if not table.rows:
         sys.exit(f"no results in {table.path}")
-    curves = mean_curves(table)
+    curves = grouped(table)
     smooth = {k: v for k, v in curves.items() if k[1] in ("pgd", "ddn")}
     plain = {k: v for k, v in curves.items() if k[1] == "gaussian"}
     sigmas = sorted({k[0] for k in curves})
 
     def envelope(chosen: dict[Any, Any], sigma: float | None = None) -> Any:
-        return np.max([v[0] for k, v in chosen.items() if sigma in (None, k[0])], axis=0)
+        return np.max([v.mean for k, v in chosen.items() if sigma in (None, k[0])], axis=0)
 
     def best(sigma: float) -> Any:
-        return max((k for k in smooth if k[0] == sigma), key=lambda k: np.mean(smooth[k][1]))
+        return max((k for k in smooth if k[0] == sigma), key=lambda k: np.mean(smooth[k].acr))
 
+    plt.style.use("tableau-colorblind10")
     fig, axes = plt.subplots(2, 2, figsize=(11, 8))
     first, per_sigma, single, ablation = axes.flat
     first.plot(RADII, envelope(smooth), label="SmoothAdv")
@@ -213,7 +238,7 @@ def figures(out: Path, stem: str) -> None:
         per_sigma.plot(RADII, envelope(plain, sigma), "--", **style, label="Gaussian")
         key = best(sigma)
         name = f"{key[1].upper()} eps {key[2]:g}, m {key[3]}, sigma {sigma:g}"
-        single.plot(RADII, smooth[key][0], **style, label=name)
+        single.plot(RADII, smooth[key].mean, **style, label=name)
         single.plot(RADII, envelope(plain, sigma), "--", **style)
         for method, line in (("pgd", "-"), ("base", ":")):
             compared = next((k for k in curves if k[:2] == (sigma, "base")), None)
@@ -221,7 +246,7 @@ def figures(out: Path, stem: str) -> None:
                 label = {"pgd": "-log E F", "base": "E -log F"}[method]
                 ablation.plot(
                     RADII,
-                    curves[(sigma, method, *compared[2:])][0],
+                    curves[(sigma, method, *compared[2:])].mean,
                     line,
                     **style,
                     label=f"{label}, sigma {sigma:g}",
@@ -236,17 +261,22 @@ def figures(out: Path, stem: str) -> None:
     fig.tight_layout()
     fig.savefig(out / f"{stem}.png", dpi=70)
     lines = [
-        "| sigma | training | eps | m | seeds | ACR (lowest, highest) | most gained, at radius |",
-        "|---|---|---|---|---|---|---|",
+        "| sigma | training | eps | m | seeds | ACR (lowest, highest) | most gained, at radius | "
+        "3 points gained at radii |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for key in sorted(curves):
-        mean, acr, seeds = curves[key]
-        gain = mean - envelope(plain, key[0]) if any(k[0] == key[0] for k in plain) else mean * 0
-        at = int(gain.argmax())
-        won = f"{100 * gain[at]:+.1f} points at {RADII[at]:.1f}" if gain[at] > 0 else "none"
-        spread = f"{np.mean(acr):.3f} ({min(acr):.3f}, {max(acr):.3f})"
+        group = curves[key]
+        base = next((g for k, g in plain.items() if k[0] == key[0]), None)
+        won = where = ""
+        if base is not None and key not in plain:
+            gain = group.gain_over(base)
+            won = f"{100 * gain.max():+.1f} points at {RADII[int(gain.argmax())]:.1f}"
+            where = stretch(gain, 3.0)
+        spread = f"{np.mean(group.acr):.3f} ({min(group.acr):.3f}, {max(group.acr):.3f})"
         lines.append(
-            f"| {key[0]:g} | {key[1]} | {key[2]:g} | {key[3]} | {seeds} | {spread} | {won} |"
+            f"| {key[0]:g} | {key[1]} | {key[2]:g} | {key[3]} | {len(group.acr)} | {spread} | "
+            f"{won} | {where} |"
         )
     (out / f"{stem}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
