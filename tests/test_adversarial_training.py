@@ -162,6 +162,35 @@ def test_broken_checkpoint_is_refused(tmp_path: Path) -> None:
         adversarial.train(network(), data(), epochs=1, out=tmp_path, **OPTIONS)
 
 
+def test_checkpoints_of_others_are_refused(tmp_path: Path) -> None:
+    """A file of tensors that is none of ours, and the weights of another network."""
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match=r"checkpoint of tamis, got a file without 'recipe'"):
+        adversarial.train(network(), data(), epochs=1, out=tmp_path, **OPTIONS)
+    (tmp_path / "checkpoint.pt").unlink()
+    adversarial.train(network(), data(), epochs=1, out=tmp_path, **OPTIONS)
+    other = adversarial.build("mlp", SHAPE, 4)
+    with pytest.raises(ValueError, match=r"checkpoint.pt: expected the weights of this network"):
+        adversarial.train(other, data(), epochs=2, out=tmp_path, **OPTIONS)
+
+
+class Harmful:
+    """What a pickle may hold: a call, here one that would leave a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    torch.save({"recipe": Harmful(tmp_path / "ran")}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="expected a checkpoint of tamis"):
+        adversarial.train(network(), data(), epochs=1, out=tmp_path, **OPTIONS)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_nan_loss_stops_with_the_batch_saved(tmp_path: Path) -> None:
     """The weights are those before the batch, and the file holds the batch."""
     model = network()
@@ -276,6 +305,11 @@ def test_build() -> None:
         ({"data": (data()[0], data()[1] + 5)}, ValueError, "^y: expected labels from 0 to 2"),
         ({"data": (data()[0], data()[1][:3])}, ValueError, "^data: expected as many labels"),
         ({"data": iter([data()])}, TypeError, "^data: expected"),
+        ({"data": (data()[0], data()[1].float())}, ValueError, "^data: expected integer labels"),
+        ({"data": [data()[:1]]}, TypeError, r"^data: expected batches \(x, y\).*tuple of Tensor"),
+        ({"data": [(data()[0].numpy(), 3)]}, TypeError, "^data: .*got a tuple of ndarray, int"),
+        ({"data": (data()[0] * 255, data()[1])}, ValueError, r"^x: expected values in \[0, 1\]"),
+        ({"progress": "yes"}, TypeError, "^progress: expected True, False or a callable"),
         ({"data": []}, ValueError, "^data: expected at least one batch"),
     ],
 )

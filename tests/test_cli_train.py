@@ -40,8 +40,8 @@ def test_train_then_certify(
     out = tmp_path / "run"
     assert main(command(images, out, "--epochs", "8")) == 0
     captured = capsys.readouterr()
-    assert "epoch 8/8" in captured.err
-    assert str(out / "model.onnx") in captured.out
+    assert "8 epochs" in captured.out
+    assert f"tamis certify {out / 'model.onnx'} --data IMAGES --sigma 0.25" in captured.out
     assert json.loads((out / "train.json").read_text())["classes"] == 2
     log = tmp_path / "log.tsv"
     certify = ["certify", str(out / "model.onnx"), "--data", str(images), "--sigma", ".25"]
@@ -59,9 +59,32 @@ def test_goes_on(images: Path, tmp_path: Path) -> None:
     assert parts.read_bytes() == whole.read_bytes()
 
 
+def test_a_run_of_something_else_is_not_gone_on_with(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other images or another network with the same --out: said, and the run is left as it was."""
+    out = tmp_path / "run"
+    assert main(command(images, out, "--quiet", "--epochs", "1")) == 0
+    before = (out / "checkpoint.pt").read_bytes()
+    for more, message in (
+        (["--max", "20"], "holds a run with images 40 (now 20); choose another --out"),
+        (["--arch", "small_cnn"], "holds a run with arch 'mlp' (now 'small_cnn')"),
+        (["--steps", "3"], "expected a checkpoint of this recipe, got steps 2 (now 3)"),
+    ):
+        assert main(command(images, out, "--epochs", "2", *more)) == 1
+        assert message in capsys.readouterr().err
+    (out / "train.json").unlink()
+    assert main(command(images, out, "--epochs", "2", "--arch", "small_cnn")) == 1
+    assert "checkpoint.pt: expected the weights of this network" in capsys.readouterr().err
+    assert (out / "checkpoint.pt").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [
+        (["--warmup", "-1"], 2, "--warmup expects a number of at least 0"),
+        (["--lr", "0"], 2, "--lr expects a positive number"),
+        (["--device", "nowhere"], 1, "--device nowhere: "),
         (["--sigma", "-1"], 2, "--sigma expects a finite number >= 0"),
         (["--num-noise", "0"], 2, "--num-noise expects a number of at least 1"),
         (["--data", "missing.npz"], 1, "missing.npz"),

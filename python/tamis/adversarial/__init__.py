@@ -3,7 +3,8 @@
 Needs torch, which is loaded with this module (``import tamis`` does not load it). Images are in
 [0, 1]; epsilon and sigma are in the same units.
 
-Attacks: `pgd`, `ddn`, `smooth_adv_pgd`, `smooth_adv_ddn`, `eot_pgd`. Losses for a loop of your own:
+Attacks: `pgd`, `ddn`, `smooth_adv_pgd`, `smooth_adv_ddn`, `eot_pgd`, and classes that keep their
+options (`PGD`, `DDN`, `SmoothAdvPGD`, `SmoothAdvDDN`, `EOTPGD`). Losses for a loop of your own:
 `smoothadv_loss`, `gaussian_loss`, `adversarial_loss`, `stability_loss`, `macer_loss`,
 `consistency_loss`. Training: `train`, `finetune`, `export_onnx`.
 """
@@ -16,7 +17,7 @@ except ImportError as error:
     raise ImportError("training needs torch: python -m pip install 'tamis[torch]'") from error
 
 from tamis.adversarial.architectures import build, mlp, small_cnn
-from tamis.adversarial.attacks import PGD, SmoothAdvPGD, eot_pgd, pgd, smooth_adv_pgd
+from tamis.adversarial.attacks import EOTPGD, PGD, SmoothAdvPGD, eot_pgd, pgd, smooth_adv_pgd
 from tamis.adversarial.ddn import DDN, DDNResult, SmoothAdvDDN, ddn, smooth_adv_ddn
 from tamis.adversarial.export import export_onnx
 from tamis.adversarial.losses import (
@@ -34,6 +35,7 @@ from tamis.adversarial.training import finetune, train
 
 __all__ = [
     "DDN",
+    "EOTPGD",
     "PGD",
     "BatchNoise",
     "DDNResult",

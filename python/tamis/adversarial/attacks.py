@@ -6,6 +6,7 @@ nearest wrong point.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
@@ -19,7 +20,7 @@ from tamis.adversarial.noise import BatchNoise
 from tamis.adversarial.objective import Evaluation, evaluate
 from tamis.smoothing.identity import Stream
 
-__all__ = ["PGD", "Attack", "SmoothAdvPGD", "eot_pgd", "pgd", "smooth_adv_pgd"]
+__all__ = ["EOTPGD", "PGD", "Attack", "SmoothAdvPGD", "eot_pgd", "pgd", "smooth_adv_pgd"]
 
 _NORMS = ("l2", "linf")
 
@@ -195,6 +196,7 @@ def eot_pgd(
     restarts: int = 1,
     seed: int = 0,
     norm: str = "l2",
+    targeted: bool = False,
     chunk: int | None = None,
     step: int = 0,
 ) -> torch.Tensor:
@@ -202,12 +204,15 @@ def eot_pgd(
 
     An attack that keeps its noise can find a point that is bad for these noise vectors alone; with
     fresh ones the ascent is on the expectation (expectation over transformations, Athalye et al.,
-    ICML 2018). The first run begins at `x`, the others at random points of the ball; of all runs
-    the one with the highest loss under noise that no run has seen is kept, image by image.
+    ICML 2018). Steps shrink by a cosine from ``6 * epsilon / steps`` to 0, so that the noise of the
+    last ones matters little: a higher loss than equal steps give at the same cost
+    (``bench/smoothadv.py --only peers``). The first run begins at `x`, the others at random points
+    of the ball; of all runs the one with the highest loss (the lowest where `targeted`) under noise
+    that no run has seen is kept, image by image.
 
     Parameters
     ----------
-    model, x, y, epsilon, sigma, norm, chunk, step
+    model, x, y, epsilon, sigma, norm, targeted, chunk, step
         As for `smooth_adv_pgd`.
     steps, num_noise, restarts : int
         ``restarts * steps * num_noise`` forward and backward passes an image.
@@ -217,6 +222,12 @@ def eot_pgd(
     Returns
     -------
     tensor like x
+        As for `pgd`; the noise is not in it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `pgd`.
     """
     check_batch(x, y)
     noise = check_noise(x, sigma, num_noise, chunk, seed=seed, step=step, stream=Stream.ATTACK)
@@ -237,10 +248,11 @@ def eot_pgd(
             norm=norm,
             step_size=None,
             random_start=run > 0,
-            targeted=False,
+            targeted=targeted,
             seed=seed,
             step=step,
             draw=run << 16,
+            decay=True,
         )
         if restarts == 1:
             return found
@@ -248,6 +260,7 @@ def eot_pgd(
             loss = evaluate(
                 model, found, y, noise, num_noise, chunk=chunk, direction=None
             ).loss  # copies 0 ... m - 1: seen by no run
+        loss = -loss if targeted else loss
         if best_loss is None:
             best, best_loss = found, loss
         else:
@@ -288,8 +301,12 @@ def _ascend(
     seed: int,
     step: int = 0,
     draw: int = 0,
+    decay: bool = False,
 ) -> torch.Tensor:
-    """Steps along the direction that `at_step` finds, each followed by the projection."""
+    """Steps along the direction that `at_step` finds, each followed by the projection.
+
+    `decay`: steps that shrink to 0 by a cosine from ``6 * epsilon / steps``.
+    """
     epsilon = check_positive(epsilon, "epsilon", zero=True)
     steps = _arrays.check_int(steps, "steps", 1, 1 << 15)
     seed = _arrays.check_int(seed, "seed", 0, 1 << 64)
@@ -319,6 +336,8 @@ def _ascend(
                 step=step,
                 draw=(1 << 31) + draw + t,
             )
+            if decay:
+                size = 3 * epsilon / steps * (1 + math.cos(math.pi * t / steps))
             delta = project(x, delta + size * move, epsilon, norm)
     return (x + delta).clamp(0, 1)
 
@@ -350,3 +369,9 @@ class SmoothAdvPGD(Attack[torch.Tensor]):
     """`smooth_adv_pgd` with its options set once; see `PGD`."""
 
     _attack = staticmethod(smooth_adv_pgd)
+
+
+class EOTPGD(Attack[torch.Tensor]):
+    """`eot_pgd` with its options set once; see `PGD`."""
+
+    _attack = staticmethod(eot_pgd)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 
-__all__ = ["load_checkpoint", "rng_state", "save_checkpoint", "set_rng_state"]
+__all__ = ["KEYS", "load_checkpoint", "rng_state", "save_checkpoint", "set_rng_state"]
+
+KEYS: Final = (
+    *("recipe", "model", "optimizer", "scaler", "rng", "epoch_rng"),
+    *("epoch", "step", "done", "total", "seconds", "history"),
+)
 
 
 def rng_state() -> dict[str, torch.Tensor]:
@@ -39,6 +44,11 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError and others
         raise ValueError(f"{path}: expected a checkpoint of tamis, got {error}") from error
+    missing = [key for key in KEYS if not isinstance(state, dict) or key not in state]
+    if missing:
+        raise ValueError(
+            f"{path}: expected a checkpoint of tamis, got a file without {missing[0]!r}"
+        )
     # generator states live on the CPU whatever the device
     for key in ("rng", "epoch_rng"):
         state[key] = {name: tensor.cpu() for name, tensor in state[key].items()}

@@ -46,5 +46,5 @@ def project(x: torch.Tensor, delta: torch.Tensor, epsilon: float, norm: str) -> 
     delta = (x + delta).clamp(0, 1) - x
     if norm == "l2":
         size = lengths(delta)
-        delta = delta * (epsilon / size.clamp_min(1e-30)).clamp_max(1.0)
+        delta = delta * (epsilon / size.clamp_min(torch.finfo(x.dtype).tiny)).clamp_max(1.0)
     return delta

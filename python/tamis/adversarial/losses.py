@@ -78,7 +78,7 @@ def adversarial_loss(
         random_start=epsilon > 0,
         seed=(seed + step) % (1 << 64),
     )
-    logits: torch.Tensor = model(found)
+    logits = _wide(model(found))
     check_labels(y, logits.shape[1])
     return functional.cross_entropy(logits, y.long())
 
@@ -194,12 +194,13 @@ def stability_loss(
 ) -> torch.Tensor:
     """Cross-entropy on clean images, plus `weight` times that between clean and noisy answers.
 
-    Source: Li et al., "Certified adversarial robustness with additive noise", NeurIPS 2019. The
-    clean answer of the second term is differentiated too.
+    Source: Li et al., "Certified adversarial robustness with additive noise", NeurIPS 2019, after
+    Zheng et al., "Improving the robustness of deep neural networks via stability training", CVPR
+    2016. The clean answer of the second term is differentiated too.
     """
     weight = check_positive(weight, "weight", zero=True)
     noisy = _noisy_logits(model, x, y, sigma=sigma, num_noise=1, seed=seed, step=step)[0]
-    clean: torch.Tensor = model(x)
+    clean = _wide(model(x))
     moved = -(clean.softmax(1) * noisy.log_softmax(1)).sum(1).mean()
     return functional.cross_entropy(clean, y.long()) + weight * moved
 
@@ -228,8 +229,8 @@ def macer_loss(
     -----
     Source: Zhai et al., "MACER: attack-free and scalable robust training via maximizing certified
     radius", ICLR 2020: images that the soft classifier gets right, with a radius below the margin,
-    pay ``sigma / 2 * (margin - (PhiInv(pA) - PhiInv(pB)))``. Probabilities are held 1e-6 away from
-    0 and 1.
+    pay ``sigma / 2 * (margin - (PhiInv(pA) - PhiInv(pB)))``. Those whose radius is infinite in
+    floating point pay nothing.
     """
     weight = check_positive(weight, "weight", zero=True)
     margin, sharpness = check_positive(margin, "margin"), check_positive(sharpness, "sharpness")
@@ -237,10 +238,12 @@ def macer_loss(
     loss = smoothed_cross_entropy(logits, y).mean()
     soft = (sharpness * logits).softmax(2).mean(0)
     top, classes = soft.topk(2, dim=1)
-    top = top.clamp(1e-6, 1 - 1e-6)
-    gap = torch.special.ndtri(top[:, 0]) - torch.special.ndtri(top[:, 1])
-    counted = (classes[:, 0] == y) & (gap < margin)
-    hinge = torch.where(counted, margin - gap, torch.zeros_like(gap)).sum() / len(x)
+    with torch.no_grad():
+        gap = torch.special.ndtri(top[:, 0]) - torch.special.ndtri(top[:, 1])
+        counted = (classes[:, 0] == y) & (gap < margin)
+    # chosen before it is differentiated: PhiInv has an infinite slope at 0 and 1
+    first, second = torch.special.ndtri(top[counted]).unbind(1)
+    hinge: torch.Tensor = (margin - (first - second)).sum() / len(x)
     return loss + weight * sigma / 2 * hinge
 
 
@@ -293,11 +296,14 @@ def _noisy_logits(
     """Logits (num_noise, B, C), float32 at least."""
     check_batch(x, y)
     noise = check_noise(x, sigma, num_noise, None, seed=seed, step=step)
-    logits: torch.Tensor = model((x + noise.copies(0, num_noise)).flatten(0, 1))
+    logits = _wide(model((x + noise.copies(0, num_noise)).flatten(0, 1)))
     check_labels(y, logits.shape[1])
-    logits = logits if logits.dtype == torch.float64 else logits.float()
     return logits.reshape(num_noise, len(x), -1)
 
 
 def _cross_entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits.flatten(0, 1), y.long().repeat(len(logits)))
+
+
+def _wide(logits: torch.Tensor) -> torch.Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

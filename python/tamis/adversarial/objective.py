@@ -7,6 +7,7 @@ negative logarithm is attacked, not the mean of negative logarithms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def smoothed_cross_entropy(logits: torch.Tensor, y: torch.Tensor) -> torch.Tenso
     True
     """
     logp = _log_probability(logits, y)
-    return torch.log(torch.tensor(float(len(logits)))).to(logp) - logp.logsumexp(0)
+    return math.log(len(logits)) - logp.logsumexp(0)
 
 
 def _log_probability(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -57,12 +58,13 @@ def _log_probability(logits: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 class Evaluation:
     """A batch under noise: loss (B,), direction of its ascent like x, votes for each class (B, C).
 
-    `direction` is the gradient, or Stein's estimate of its direction, or None if not asked for.
+    `direction` is the gradient, or Stein's estimate of its direction, or None if not asked for;
+    `votes` likewise.
     """
 
     loss: torch.Tensor
     direction: torch.Tensor | None
-    votes: torch.Tensor
+    votes: torch.Tensor | None
 
 
 def evaluate(
@@ -75,6 +77,7 @@ def evaluate(
     chunk: int | None = None,
     direction: str | None = "gradient",
     objective: str = "smoothed",
+    votes: bool = False,
     first: int = 0,
 ) -> Evaluation:
     """Loss, ascent direction and votes at ``x``; never more than `chunk` noisy copies in memory.
@@ -84,6 +87,8 @@ def evaluate(
     direction : "gradient", "stein" or None
     objective : "smoothed" or "base"
         ``-log mean_j p_j``, or the mean of ``-log p_j``: attacking F under noise, for comparison.
+    votes : bool
+        Count them, ties of the logits to the lowest class.
     first : int
         Number of the first copy of the noise to use.
 
@@ -100,25 +105,26 @@ def evaluate(
     wants_gradient = direction == "gradient"
     whole = size >= m
     logps: list[torch.Tensor] = []
-    votes: torch.Tensor | None = None
-    moments = [torch.zeros_like(x), torch.zeros_like(x)]
+    counted: torch.Tensor | None = None
+    moments = [torch.zeros_like(x), torch.zeros_like(x)] if direction == "stein" else []
     point = x.detach().requires_grad_(wants_gradient and whole)
     with torch.set_grad_enabled(wants_gradient and whole):
         for copies in _noisy(noise, m, size, first):
             logits = _logits(model, point, copies, y)
             logps.append(_log_probability(logits, y))
-            with torch.no_grad():
-                one_hot = functional.one_hot(logits.argmax(2), logits.shape[2]).sum(0)
-                votes = one_hot if votes is None else votes + one_hot
-                if direction == "stein":
-                    assert copies is not None
-                    p = logps[-1].exp().reshape(*logps[-1].shape, *[1] * (x.ndim - 1)).to(x)
-                    moments[0] += (p * copies).sum(0)
-                    moments[1] += copies.sum(0)
-    assert votes is not None
+            if votes:
+                one_hot = functional.one_hot(logits.detach().argmax(2), logits.shape[2]).sum(0)
+                counted = one_hot if counted is None else counted + one_hot
+            if direction == "stein":  # without gradients, all of this
+                assert copies is not None
+                p = logps[-1].exp().reshape(*logps[-1].shape, *[1] * (x.ndim - 1)).to(x)
+                moments[0] += (p * copies).sum(0)
+                moments[1] += copies.sum(0)
     logp = logps[0] if len(logps) == 1 else torch.cat(logps)
-    count = torch.tensor(float(m)).log().to(logp)
-    loss = count - logp.logsumexp(0) if objective == "smoothed" else -logp.mean(0)
+    if m == 1:
+        loss = -logp[0]
+    else:
+        loss = math.log(m) - logp.logsumexp(0) if objective == "smoothed" else -logp.mean(0)
     found: torch.Tensor | None = None
     if direction == "stein":
         mean = logp.exp().mean(0).reshape(-1, *[1] * (x.ndim - 1)).to(x)
@@ -135,7 +141,7 @@ def evaluate(
             total = -(weights[row : row + len(part)] * part).sum()
             found += torch.autograd.grad(total, point)[0]
             row += len(part)
-    return Evaluation(loss.detach(), found, votes)
+    return Evaluation(loss.detach(), found, counted)
 
 
 def _noisy(

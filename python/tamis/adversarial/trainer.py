@@ -25,7 +25,14 @@ from tamis.adversarial.checkpoint import (
 )
 from tamis.adversarial.recipe import Recipe
 
-__all__ = ["NonFiniteLossError", "Run", "Trainer", "batches_of", "deferred_interrupt"]
+__all__ = [
+    "NonFiniteLossError",
+    "Run",
+    "Trainer",
+    "batches_an_epoch",
+    "batches_of",
+    "deferred_interrupt",
+]
 
 _COLUMNS: Final = ("epoch", "steps", "lr", "epsilon", "loss", "seconds")
 
@@ -94,8 +101,15 @@ class Trainer:
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
 
-    def epoch(self, interrupted: threading.Event) -> None:
-        """Train the rest of the epoch in work; checkpoint, log."""
+    @property
+    def done_in_epoch(self) -> int:
+        """Batches of the epoch in work that are done."""
+        return self._done
+
+    def epoch(
+        self, interrupted: threading.Event, advance: Callable[[int], None] | None = None
+    ) -> None:
+        """Train the rest of the epoch in work; checkpoint, log. `advance` counts the batches."""
         run, recipe = self.run, self.recipe
         for group in self._optimizer.param_groups:
             group["lr"] = recipe.rate(run.epoch)
@@ -113,9 +127,11 @@ class Trainer:
         _train_mode(run.model)
         group_of: list[tuple[torch.Tensor, torch.Tensor]] = []
         for batch in source:
-            group_of.append(batch)
+            group_of.append(_pair(batch))
             if len(group_of) == recipe.accumulate:
                 self._step(group_of)
+                if advance is not None:
+                    advance(len(group_of))
                 group_of = []
                 if interrupted.is_set():
                     self._seconds = perf_counter() - began
@@ -123,6 +139,8 @@ class Trainer:
                     raise KeyboardInterrupt(self._stopped())
         if group_of:
             self._step(group_of)
+            if advance is not None:
+                advance(len(group_of))
         if not self._done:
             raise ValueError("data: expected at least one batch an epoch, got none")
         run.history.append(
@@ -218,7 +236,12 @@ class Trainer:
                 f"{name} {state['recipe'].get(name)!r} (now {mine[name]!r})" for name in differing
             )
             raise ValueError(f"{path}: expected a checkpoint of this recipe, got {told}")
-        self.run.model.load_state_dict(state["model"])
+        try:
+            self.run.model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"{path}: expected the weights of this network, got {error}"
+            ) from error
         self._optimizer.load_state_dict(state["optimizer"])
         self._scaler.load_state_dict(state["scaler"])
         self.run.epoch, self.run.step = state["epoch"], state["step"]
@@ -237,6 +260,18 @@ class Trainer:
             writer.writeheader()
             writer.writerows(self.run.history)
         draft.replace(self.out / "log.csv")
+
+
+def _pair(batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A loader's batch, if it is what it has to be."""
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
+        x, y = batch
+        if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor):
+            return x, y
+    got = type(batch).__name__
+    if isinstance(batch, (tuple, list)):
+        got = f"{got} of {', '.join(type(part).__name__ for part in batch) or 'nothing'}"
+    raise TypeError(f"data: expected batches (x, y) of torch tensors, got a {got}")
 
 
 def _train_mode(model: torch.nn.Module) -> None:
@@ -285,6 +320,11 @@ def batches_of(
     X = X.float() / 255 if X.dtype == torch.uint8 else X
     if len(X) != len(y) or not len(X):
         raise ValueError(f"data: expected as many labels as images, got {len(y)} for {len(X)}")
+    if y.is_floating_point() or y.ndim != 1:
+        raise ValueError(
+            f"data: expected integer labels of shape ({len(X)},), got {y.dtype} of shape "
+            f"{tuple(y.shape)}"
+        )
     y = y.long()
 
     def epoch(number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -295,3 +335,16 @@ def batches_of(
             yield X[chosen], y[chosen]
 
     return epoch
+
+
+def batches_an_epoch(data: Any, recipe: Recipe) -> int | None:
+    """How many batches `batches_of` gives; None for a loader that does not say."""
+    images = data.images if hasattr(data, "images") and hasattr(data, "labels") else None
+    if images is None and isinstance(data, (tuple, list)) and len(data) == 2:
+        images = data[0] if hasattr(data[0], "shape") else None
+    if images is not None:
+        return math.ceil(len(images) / recipe.batch_size)
+    try:
+        return len(data)
+    except TypeError:  # an iterable without a length
+        return None

@@ -8,6 +8,7 @@ goes on ends with the same weights, on the same machine.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,15 @@ import torch
 from tamis import _arrays
 from tamis.adversarial._checks import check_choice
 from tamis.adversarial.architectures import last_layer
+from tamis.adversarial.display import shown
 from tamis.adversarial.recipe import check_recipe
-from tamis.adversarial.trainer import Run, Trainer, batches_of, deferred_interrupt
+from tamis.adversarial.trainer import (
+    Run,
+    Trainer,
+    batches_an_epoch,
+    batches_of,
+    deferred_interrupt,
+)
 
 __all__ = ["finetune", "train"]
 
@@ -47,7 +55,7 @@ def train(
     out: Any = None,
     resume: bool = True,
     callbacks: Sequence[Callable[[Run], None]] = (),
-    progress: Callable[[str], None] | None = None,
+    progress: bool | Callable[[str], None] | None = None,
     seed: int = 0,
 ) -> Run:
     """Train a network for smoothing with noise `sigma`, in place.
@@ -87,8 +95,9 @@ def train(
         Go on from ``out/checkpoint.pt`` where there is one.
     callbacks : sequence of callable
         Called with the `Run` after every epoch.
-    progress : callable, optional
-        Called with a line of text after every epoch.
+    progress : bool or callable, optional
+        True: a bar with the time left on stderr, or a line now and then where that is no terminal.
+        A callable gets a line of text after every epoch.
     seed : int in [0, 2**64)
         Of noise and order; not of the weights that the model has at the start.
 
@@ -131,20 +140,24 @@ def train(
         seed=seed,
     )
     epochs = _arrays.check_int(epochs, "epochs", 0)
+    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+        raise TypeError(f"progress: expected True, False or a callable, got {progress!r}")
     if device is not None:
         model.to(device)
     trainer = Trainer(model, batches_of(data, recipe), recipe, None if out is None else Path(out))
     if resume:
         trainer.resume()
-    with deferred_interrupt() as interrupted:
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(deferred_interrupt())
+        show = None
+        if progress is True:
+            show = stack.enter_context(shown(trainer, batches_an_epoch(data, recipe), epochs))
         while trainer.run.epoch < epochs:
-            trainer.epoch(interrupted)
-            if progress is not None:
-                row = trainer.run.history[-1]
-                progress(
-                    f"epoch {trainer.run.epoch}/{epochs}, loss {row['loss']:.4f}, "
-                    f"lr {row['lr']:.3g}, {row['seconds']:.1f} s"
-                )
+            trainer.epoch(interrupted, None if show is None else show.batches)
+            if show is not None:
+                show.epoch(trainer.run)
+            elif callable(progress):
+                progress(_line(trainer.run, epochs))
             for callback in callbacks:
                 callback(trainer.run)
     model.eval()
@@ -203,3 +216,11 @@ def finetune(
     finally:
         for parameter in kept:
             parameter.requires_grad_(True)
+
+
+def _line(run: Run, epochs: int) -> str:
+    row = run.history[-1]
+    return (
+        f"epoch {run.epoch}/{epochs}, loss {row['loss']:.4f}, lr {row['lr']:.3g}, "
+        f"{row['seconds']:.1f} s"
+    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ example:
       --steps 4 --num-noise 4 --out run/
   tamis certify run/model.onnx --data test.npz --sigma .5 --out run.tsv
 
-The folder gets checkpoint.pt (after every epoch, and on Ctrl-C), log.csv, model.onnx and
-train.json. The same command goes on from the checkpoint, to the same weights; --epochs may be
-raised.
+Certify images that it was not trained with. The folder gets checkpoint.pt (after every epoch, and
+on Ctrl-C), log.csv, model.onnx and train.json. The same command goes on from the checkpoint, to the
+same weights; --epochs may be raised.
 
 exit status: 0 done, 1 failed or interrupted, 2 wrong usage"""
 
@@ -62,15 +61,33 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--steps", type=int, default=4, metavar="T", help="attack steps (default: 4)")
     add("--num-noise", type=int, default=4, metavar="M", help="noise vectors an image (default: 4)")
     add("--attack", choices=("pgd", "ddn"), default="pgd", help="of smoothadv (default: pgd)")
-    add("--warmup", type=int, default=10, help="epochs until epsilon is reached (default: 10)")
+    add(
+        "--warmup",
+        type=int,
+        default=10,
+        metavar="N",
+        help="epochs until epsilon is reached (default: 10)",
+    )
     add = parser.add_argument_group("optimisation").add_argument
-    add("--epochs", type=int, default=90, help="default: 90")
-    add("--batch", type=int, default=256, help="images a step (default: 256)")
-    add("--lr", type=float, default=0.05, help="learning rate of SGD (default: .05)")
-    add("--lr-step", type=int, default=30, help="epochs until the rate is a tenth (default: 30)")
-    add("--accumulate", type=int, default=1, help="batches an optimiser step (default: 1)")
+    add("--epochs", type=int, default=90, metavar="N", help="default: 90")
+    add("--batch", type=int, default=256, metavar="B", help="images a step (default: 256)")
+    add("--lr", type=float, default=0.05, metavar="R", help="learning rate of SGD (default: .05)")
+    add(
+        "--lr-step",
+        type=int,
+        default=30,
+        metavar="N",
+        help="epochs until the rate is a tenth (default: 30)",
+    )
+    add(
+        "--accumulate",
+        type=int,
+        default=1,
+        metavar="N",
+        help="batches an optimiser step (default: 1)",
+    )
     add("--amp", choices=("bfloat16", "float16"), help="mixed precision")
-    add("--seed", type=int, default=0, help="of weights, order and noise (default: 0)")
+    add("--seed", type=int, default=0, metavar="S", help="of weights, order and noise (default: 0)")
     add = parser.add_argument_group("running").add_argument
     add("--out", metavar="DIR", required=True, help="folder of the run")
     add("--quiet", action="store_true", help="no progress on stderr")
@@ -86,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     from tamis import adversarial
     from tamis.smoothing import load_images
 
+    _check_device(args.device)
     images = load_images(args.data, layout=args.layout, labels=args.labels)
     count = min(len(images), args.max or len(images))
     X = torch.from_numpy(np.stack([images[i] for i in range(count)]))
@@ -94,6 +112,9 @@ def run(args: argparse.Namespace) -> int:
     classes = int(images.labels.max()) + 1
     model = adversarial.build(args.arch, shape, max(2, classes), seed=args.seed)
     out = Path(args.out)
+    record = {"data": Path(args.data).name, "images": count, "shape": list(shape)}
+    record |= {"classes": max(2, classes), "arch": args.arch}
+    _check_same_run(out, record)
     trained = adversarial.train(
         model,
         (X, y),
@@ -112,17 +133,56 @@ def run(args: argparse.Namespace) -> int:
         amp=args.amp,
         device=args.device,
         out=out,
-        progress=None if args.quiet else _say,
+        progress=not args.quiet,
         seed=args.seed,
     )
-    record = {"data": Path(args.data).name, "images": count, "arch": args.arch, "shape": shape}
-    record |= {"classes": max(2, classes), "method": args.method, "sigma": args.sigma}
-    record |= {"epochs": trained.epoch, "seed": args.seed}
+    options = (
+        "method",
+        "sigma",
+        "epsilon",
+        "steps",
+        "num_noise",
+        "attack",
+        "warmup",
+        "batch",
+        "lr",
+    )
+    record |= {name: getattr(args, name) for name in (*options, "lr_step", "accumulate", "amp")}
+    record |= {"seed": args.seed, "epochs": trained.epoch}
     (out / "train.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     path = adversarial.export_onnx(model.cpu(), out / "model.onnx", shape)
     loss = f", loss {trained.history[-1]['loss']:.4f}" if trained.history else ""
-    print(f"{count} images, {trained.epoch} epochs{loss}\nmodel: {path}")
+    print(f"{count} images, {trained.epoch} epochs{loss}")
+    print(f"certify it: tamis certify {path} --data IMAGES --sigma {args.sigma:g} --out LOG")
     return 0
+
+
+def _check_same_run(out: Path, record: dict[str, Any]) -> None:
+    """Refuse to go on with a checkpoint of other data or another network."""
+    path = out / "train.json"
+    if not (out / "checkpoint.pt").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # the checkpoint has checks of its own
+    for name, value in record.items():
+        if before.get(name, value) != value:
+            raise ValueError(
+                f"{out}: holds a run with {name} {before[name]!r} (now {value!r}); choose another "
+                "--out"
+            )
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from error
 
 
 def _check_usage(args: argparse.Namespace) -> None:
@@ -131,13 +191,16 @@ def _check_usage(args: argparse.Namespace) -> None:
         if value is not None and value < 1:
             option = name.replace("_", "-")
             raise UsageError(f"--{option} expects a number of at least 1, got {value}")
+    for name in ("warmup", "lr_step"):
+        value = getattr(args, name)
+        if value < 0:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} expects a number of at least 0, got {value}")
+    if not 0 < args.lr < float("inf"):
+        raise UsageError(f"--lr expects a positive number, got {args.lr:g}")
     for name in ("sigma", "epsilon"):
         value = getattr(args, name)
         if not 0 <= value < float("inf"):
             raise UsageError(f"--{name} expects a finite number >= 0, got {value:g}")
     if not 0 <= args.seed < 1 << 63:
         raise UsageError(f"--seed expects a number from 0 to 2^63 - 1, got {args.seed}")
-
-
-def _say(text: str) -> None:
-    print(f"tamis train: {text}", file=sys.stderr, flush=True)
