@@ -67,12 +67,16 @@ def _new_figure(
     grid = figure.subplots(rows, 1, sharex=sharex, squeeze=False)
     panels: list[Axes] = list(grid[:, 0])
     for axes in panels:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color("0.4")
-        axes.tick_params(color="0.4", labelsize=_SMALL)
-        axes.grid(True, color="0.92", linewidth=0.8)
-        axes.set_axisbelow(True)
+        _clean_axes(axes)
     return figure, panels
+
+
+def _clean_axes(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("0.4")
+    axes.tick_params(color="0.4", labelsize=_SMALL)
+    axes.grid(True, color="0.92", linewidth=0.8)
+    axes.set_axisbelow(True)
 
 
 def _checked(
