@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from tamis import _progress as progress
 from tamis import adversarial
-from tamis.cli import progress
 
 OPTIONS: dict[str, Any] = {"sigma": 0.1, "num_noise": 1, "batch_size": 16, "progress": True}
 

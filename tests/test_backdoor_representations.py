@@ -202,7 +202,7 @@ def test_a_shuffled_loader_is_refused() -> None:
 
 
 def test_progress_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr("tamis.cli.progress._LINE_EVERY", 0.0)
+    monkeypatch.setattr("tamis._progress._LINE_EVERY", 0.0)
     representations(network(), examples(), "0", batch_size=10, progress=True)
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("tamis representations: ")

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 import tamis
-from tamis.cli import main, progress
+from tamis import _progress as progress
+from tamis.cli import main
 from tamis.cli.results import radii_up_to
 from tamis.smoothing import LogWriter, Smooth, Stream, image_id, load_images, load_log
 

@@ -169,6 +169,17 @@ def test_the_thin_layer_knows_no_drivers() -> None:
     assert wrong == []
 
 
+def test_the_library_does_not_know_its_commands() -> None:
+    wrong = [
+        f"{file.relative_to(PACKAGE)} imports {name}"
+        for file in python_files()
+        if file.parent != PACKAGE / "cli" and file.name != "__main__.py"
+        for name in imported_modules(file, top_level_only=False)
+        if name.startswith("tamis.cli")
+    ]
+    assert wrong == []
+
+
 def test_only_the_thin_layer_touches_the_core() -> None:
     wrong = [
         file.name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tamis.adversarial.trainer import Run, Trainer
 
 if TYPE_CHECKING:
-    from tamis.cli.progress import Display
+    from tamis._progress import Display
 
 __all__ = ["Shown", "shown"]
 
@@ -35,7 +35,7 @@ class Shown:
 @contextmanager
 def shown(trainer: Trainer, batches: int | None, epochs: int) -> Iterator[Shown]:
     """Show the rest of a run with `batches` an epoch; None: a loader that does not say."""
-    from tamis.cli.progress import open_display  # the commands' display, only where asked for
+    from tamis._progress import open_display  # the commands' display, only where asked for
 
     done = trainer.run.epoch
     left = max(0, epochs - done)

@@ -204,7 +204,7 @@ def _paths(out: Any, names: Sequence[str], *, several: bool) -> dict[str, Path]:
 
 
 def _open_display(total: int | None, progress: bool) -> Any:
-    from tamis.cli.progress import open_display
+    from tamis._progress import open_display
 
     if progress and total is None:
         raise ValueError("progress: expected examples of a known number, got an iterable")

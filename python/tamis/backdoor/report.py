@@ -11,7 +11,7 @@ __all__ = ["report_table"]
 
 def report_table(report: Mapping[int, ClassReport]) -> str:
     """A line a class, those that look attacked marked."""
-    from tamis.cli.spectral import text_table
+    from tamis._text_table import text_table
 
     head = ("class", "rows", "removed", "top/bulk", "separation", "poison", "looks attacked")
     rows = [

@@ -64,7 +64,7 @@ class SGDTrainer:
         """
         import torch
 
-        from tamis.cli.progress import open_display
+        from tamis._progress import open_display
 
         count = len(dataset)
         if not count:

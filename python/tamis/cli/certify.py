@@ -138,7 +138,7 @@ def run(args: argparse.Namespace) -> int:
     """Certify as `args` says; returns the exit status (0 or 1), raises what ``main`` reports."""
     check_usage(args)
 
-    from tamis.cli.progress import open_display
+    from tamis._progress import open_display
     from tamis.cli.results import COLUMN_LINE, Row, Tally
     from tamis.smoothing import LogWriter, load_images, load_log
 
@@ -348,7 +348,7 @@ def _print_summary(
     `held` is the number of rows in the log, which may be more than were asked for.
     """
     from tamis import ops
-    from tamis.cli.progress import duration
+    from tamis._progress import duration
     from tamis.cli.results import summary_lines
 
     level = args.alpha if args.bound == "one-sided" else args.alpha / 2

@@ -102,7 +102,7 @@ def explained_facts(table: Table, row: int, why: Explanation) -> dict[str, Any]:
 
 def explained_text(table: Table, row: int, why: Explanation) -> str:
     """One explanation for people: the features that add most to the score."""
-    from tamis.cli.spectral import text_table
+    from tamis._text_table import text_table
 
     line = f" (line {table.lines([row])[0]})" if table.text else ""
     head = (

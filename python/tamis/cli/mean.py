@@ -88,7 +88,7 @@ def _columns(
     spread: NDArray[np.float64],
 ) -> list[str]:
     """The table of means; of many columns, those where the two means differ most."""
-    from tamis.cli.spectral import text_table
+    from tamis._text_table import text_table
 
     shift = (robust - plain) / spread
     shown = np.arange(robust.size)

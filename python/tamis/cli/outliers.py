@@ -222,7 +222,7 @@ def _top(
 
 
 def _text(table: Table, top: list[dict[str, Any]]) -> str:
-    from tamis.cli.spectral import text_table
+    from tamis._text_table import text_table
 
     head = ["row", "score", "outlier", "furthest column", "value", "sd from mean"]
     rows = [

@@ -153,7 +153,7 @@ def _facts(
 
 
 def _text(args: argparse.Namespace, facts: dict[str, Any]) -> str:
-    from tamis.cli.spectral import text_table
+    from tamis._text_table import text_table
 
     dropped = facts["dropped"]
     errors = [

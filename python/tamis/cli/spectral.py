@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,12 +25,10 @@ __all__ = [
     "described_stop",
     "parameters",
     "read",
-    "text_table",
 ]
 
 _RULES = ("gaussian_tail", "bounded_covariance", "fixed_fraction", "soft", "randomized")
 _ASSUMPTIONS = ("none", "scale", "identity")
-_WIDEST_NAME = 24
 _MOST_EIGENVALUES = 8
 
 _STOPS = {
@@ -194,31 +191,6 @@ def column_spread(
         total += support[part].astype(np.float64) @ np.square(difference)
     spread = np.sqrt(total / max(int(support.sum()), 1))
     return np.asarray(np.where(spread > 0.0, spread, 1.0))
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
-    """A table as text: columns in ``left`` are flush left, long cells there are cut to fit."""
-    width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
-    cells = [[str(cell) for cell in row] for row in (head, *rows)]
-    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    over = sum(sizes) + 2 * (len(sizes) - 1) - width
-    for column in sorted(left, key=lambda column: -sizes[column]):
-        cut = max(min(over, sizes[column] - _WIDEST_NAME // 2), 0)
-        sizes[column] -= cut
-        over -= cut
-    lines = []
-    for row in cells:
-        texts = [
-            _cut(cell, size).ljust(size) if column in left else cell.rjust(size)
-            for column, (cell, size) in enumerate(zip(row, sizes, strict=True))
-        ]
-        lines.append("  ".join(texts).rstrip())
-    lines.insert(1, "-" * max(map(len, lines)))
-    return "\n".join(lines)
-
-
-def _cut(text: str, size: int) -> str:
-    return text if len(text) <= size else text[: size - 2] + ".."
 
 
 def _count(number: int, what: str) -> str:
