@@ -18,6 +18,7 @@ from torch.nn import functional
 from tamis import adversarial
 from tamis.adversarial.noise import BatchNoise
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 SHAPE = (1, 4, 4)
 OPTIONS: dict[str, Any] = {
     "sigma": 0.25, "epsilon": 0.5, "steps": 2, "num_noise": 2, "warmup": 3,
