@@ -47,7 +47,7 @@ def run_finetune(out: Path, stem: str, *, quick: bool) -> None:
     X, y = mnist()
     digits, labels = digits_like_mnist()
     table = ResultFile(out / f"{stem}_finetune.csv", FIELDS, 4, lambda _: False)
-    count, epochs, copies, every = (500, 2, 200, 12) if quick else (8000, 15, 1000, 1)
+    count, epochs, copies, every = (2000, 5, 200, 12) if quick else (8000, 15, 1000, 1)
     chosen = slice(1437, None, every)  # the last fifth
     recipe = {"sigma": SIGMA, "epsilon": 0.5, "steps": 2, "num_noise": 2, "batch_size": 50}
     todo = [
@@ -63,7 +63,8 @@ def run_finetune(out: Path, stem: str, *, quick: bool) -> None:
     for method, size, start, seed in todo:
         if start != "scratch" and (method, seed) not in sources:
             source = adversarial.build("small_cnn", (1, 28, 28), 10, seed=seed)
-            fit = {**recipe, "batch_size": 256, "lr": 0.05, "lr_step": max(1, epochs * 2 // 5)}
+            fit = {**recipe, "batch_size": 50 if quick else 256, "lr": 0.05}
+            fit["lr_step"] = epochs * 2 // 5
             adversarial.train(
                 source, (X[:count], y[:count]), method, **fit, epochs=epochs, warmup=3, seed=seed
             )
@@ -71,11 +72,11 @@ def run_finetune(out: Path, stem: str, *, quick: bool) -> None:
         data = tuple(part[size * seed : size * (seed + 1)] for part in (digits, labels))
         if start == "scratch":
             network = adversarial.build("small_cnn", (1, 28, 28), 10, seed=100 + seed)
-            scratch = {"epochs": 10 if quick else 300, "lr": 0.02, "lr_step": 0}
+            scratch = {"epochs": 100 if quick else 300, "lr": 0.02, "lr_step": 0}
             adversarial.train(network, data, method, **recipe, **scratch, seed=seed)
         else:
             network = copy.deepcopy(sources[(method, seed)])
-            tune = {"epochs": 10 if quick else 100, "lr": 0.01}
+            tune = {"epochs": 30 if quick else 100, "lr": 0.01}
             adversarial.finetune(network, data, method, scope=start, **recipe, **tune, seed=seed)
         radius = certified(
             network, SIGMA, digits[chosen].numpy(), labels[chosen].numpy(), copies, "cpu"

@@ -15,6 +15,7 @@ from tamis.adversarial.objective import evaluate
 from tamis.smoothing import Smooth
 from tamis.smoothing.identity import Stream
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 SMOOTH: dict[str, Any] = {"epsilon": 0.5, "steps": 5, "sigma": 0.25, "num_noise": 4, "seed": 3}
 
 

@@ -15,6 +15,7 @@ import torch
 from tamis import _progress as progress
 from tamis import adversarial
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 OPTIONS: dict[str, Any] = {"sigma": 0.1, "num_noise": 1, "batch_size": 16, "progress": True}
 
 

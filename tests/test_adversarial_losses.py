@@ -18,6 +18,7 @@ from torch import nn
 from tamis import adversarial
 from tamis.adversarial.noise import BatchNoise
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 PLACE: dict[str, Any] = {"sigma": 0.3, "seed": 5, "step": 7}
 COPIES = 5
 Logits = list[list[float]]  # of one image: (copies, classes)

@@ -18,6 +18,7 @@ from torch.nn import functional
 from tamis import adversarial
 from tamis.adversarial.noise import BatchNoise
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
 SHAPE = (1, 4, 4)
 OPTIONS: dict[str, Any] = {
     "sigma": 0.25, "epsilon": 0.5, "steps": 2, "num_noise": 2, "warmup": 3,
@@ -241,6 +242,32 @@ def test_mixed_precision_stays_close() -> None:
     assert mixed.history[-1]["loss"] == pytest.approx(full.history[-1]["loss"], rel=0.02)
     with pytest.raises(ValueError, match=r"^amp: expected 'bfloat16' or None on cpu"):
         adversarial.train(network(), data(), epochs=1, amp="float16", **OPTIONS)
+
+
+@pytest.mark.parametrize("method", ["gaussian", "smoothadv", "consistency"])
+def test_no_noise_is_used_twice(method: str) -> None:
+    """Oracle: the images are grey, so that what the network sees in training mode, less its
+    unattacked image, is noise: every copy of every batch of every epoch has its own."""
+    seen: list[torch.Tensor] = []
+
+    class Records(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                seen.append(x.detach().clone())
+            return self.inner(x)
+
+    grey = torch.full((40, *SHAPE), 0.5), data()[1]
+    adversarial.train(Records(), grey, method, epochs=3, **{**OPTIONS, "epsilon": 0.0})
+    noise = torch.cat(seen).flatten(1) - 0.5
+    assert len(noise) == 3 * 40 * 2
+    assert len({tuple(row) for row in noise.tolist()}) == len(noise)
+    # shared between pixels or images neither: neighbours are uncorrelated (240 x 15 pairs)
+    flat = noise.flatten() / 0.25
+    assert abs(float((flat[1:] * flat[:-1]).mean())) < 5 / len(flat) ** 0.5
 
 
 def test_callbacks_and_progress() -> None:
