@@ -1,6 +1,6 @@
 """Do spectral signatures find a backdoor, and is it gone after training again?
 
-    python bench/backdoor.py                     # about half an hour on one core
+    python bench/backdoor.py                     # 15 minutes on one idle core
     python bench/backdoor.py --quick             # under a minute, to build/bench
     python bench/backdoor.py --only figures      # table and figure from the stored results
     python bench/backdoor.py --cifar10 FOLDER    # the binary version of CIFAR-10
@@ -293,7 +293,7 @@ def figure(args: argparse.Namespace) -> Path:
         panels.append((title, edges, counts))
     made = plotting.plot_groups(
         panels,
-        xlabel=f"projection on the top direction of the target class (poison: {share} of its rows)",
+        xlabel=f"projection on the top direction of the target class; share of poison: {share}",
         ylabel="training images",
     )
     path: Path = args.out / f"{args.stem}.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,15 @@ import torch
 from tamis.backdoor import Cleaned, SGDTrainer, SpectralSignatures, Spectre, clean
 
 TRIGGER = 7
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> Iterator[None]:
+    """Networks this small only lose by more, most of all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def poisoned(n: int = 600, bad: int = 45) -> Any:

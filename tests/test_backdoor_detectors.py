@@ -91,6 +91,7 @@ def test_bad_input(detector: Any) -> None:
 
 def test_a_real_class_of_embeddings(data_dir: Path) -> None:
     """Oracle: the known intruders, 5% of the rows, rank above chance."""
+    threadpool_limits = pytest.importorskip("threadpoolctl").threadpool_limits
     with np.load(data_dir / "embeddings" / "CIFAR10_0_f16_sub2632.npz") as file:
         R, bad = file["X"], file["y"].ravel() == 1
 
@@ -100,9 +101,10 @@ def test_a_real_class_of_embeddings(data_dir: Path) -> None:
         m = int(bad.sum())
         return float((ranks[bad].sum() - m * (m - 1) / 2) / (m * (len(bad) - m)))
 
-    plain = auc(Spectre(0.05, k=64))
-    assert plain > 0.5
-    assert auc(Spectre(0.05, k=64, complement=True)) > plain
+    with threadpool_limits(1):  # BLAS threads wait for one another on a busy machine
+        plain = auc(Spectre(0.05, k=16))
+        assert plain > 0.5
+        assert auc(Spectre(0.05, k=16, complement=True)) > plain
 
 
 def test_complement() -> None:

@@ -145,7 +145,7 @@ def clean(
     ...     parts = torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)
     ...     return torch.nn.Sequential(*parts)
     >>> found = clean(network, (X, y), "1", detector=SpectralSignatures(0.15),
-    ...               classes="suspected", train=SGDTrainer(epochs=20))
+    ...               classes="suspected", train=SGDTrainer(epochs=8))
     >>> found.suspected_classes, int((~found.kept[270:]).sum())
     ([1], 30)
     """
