@@ -11,7 +11,6 @@ compact cluster among what it left out takes its stragglers along.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from tamis import ops
 from tamis.estimators._concentration import concentrated, is_small
 from tamis.estimators._quadratic import (
+    cached_blocks,
     gaussianised,
     quadratic_forms,
     rejected,
@@ -36,7 +36,6 @@ NUM_FORMS = 3
 ROWS_A_DIRECTION = 5  # fewer rows than this for each direction: whitened rows are all alike
 READMISSIONS = 15
 SEPARATION = 4.0  # pooled standard deviations between a removed cluster and the survivors
-_BLOCK_NUMBERS = 1 << 15  # of a block of rows, in float64
 _FURTHEST = 1e15  # whitened; in float32 squares of this are far from overflow
 
 
@@ -67,13 +66,6 @@ def mean_of(X: Array, kept: Array) -> Array:
     return np.asarray(np.mean(X, axis=0, dtype=np.float64, where=kept[:, None]))
 
 
-def _blocks(X: Array) -> Iterator[slice]:
-    n, d = X.shape
-    step = max(_BLOCK_NUMBERS // d, 256)
-    for start in range(0, n, step):
-        yield slice(start, min(start + step, n))
-
-
 def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
     """Moments of the kept rows in float64, in blocks.
 
@@ -86,7 +78,7 @@ def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
     C = np.zeros((d, d))
     began = False
     with np.errstate(over="ignore", invalid="ignore"):
-        for rows in _blocks(X):
+        for rows in cached_blocks(X):
             part, inside = X[rows], kept[rows]
             if not inside.all():
                 part = part[inside]
@@ -119,7 +111,7 @@ def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
 def _whitened(X: Array, found: Moments) -> Array:
     """In float32, from products in float64: rows are judged by their order of magnitude."""
     Z = np.empty((X.shape[0], found.whiten.shape[1]), np.float32)
-    for rows in _blocks(X):
+    for rows in cached_blocks(X):
         part = (X[rows] - found.mean) @ found.whiten
         Z[rows] = np.clip(part, -_FURTHEST, _FURTHEST, out=part)
     return Z

@@ -16,12 +16,23 @@ dimensions) can be practical": the degree-2 filter.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["gaussianised", "pack", "quadratic_forms", "rejected", "top_forms", "unpack"]
+from tamis import _rows
+
+__all__ = [
+    "cached_blocks",
+    "gaussianised",
+    "pack",
+    "quadratic_forms",
+    "rejected",
+    "top_forms",
+    "unpack",
+]
 
 Array = NDArray[Any]
 _CACHED_NUMBERS = 1 << 15  # of a block of rows
@@ -50,17 +61,15 @@ def quadratic_forms(Z: Array, V: Array) -> Array:
     """``z_i' V z_i`` for every row, float64 (n,)."""
     out = np.empty(Z.shape[0])
     V = V.astype(Z.dtype, copy=False)
-    for rows in _cached_blocks(Z):
+    for rows in cached_blocks(Z):
         z = Z[rows]
         out[rows] = np.einsum("ij,ij->i", z @ V, z)
     return out
 
 
-def _cached_blocks(Z: Array) -> list[slice]:
+def cached_blocks(X: Array) -> Iterator[slice]:
     """Blocks of rows that stay in the second-level cache when they are multiplied twice."""
-    n, d = Z.shape
-    step = max(_CACHED_NUMBERS // d, 256)
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    return _rows.blocks(X, _CACHED_NUMBERS, 256)
 
 
 class _Operator:
@@ -74,7 +83,7 @@ class _Operator:
         self.Z = Z
         self.i, self.j = np.triu_indices(d)
         self.weight = np.where(self.i == self.j, 1.0, math.sqrt(2.0))
-        self.blocks = _cached_blocks(Z)
+        self.blocks = list(cached_blocks(Z))
         self.room = np.empty((self.blocks[0].stop, d), Z.dtype)
         self.plain = np.zeros((d, d))
         for rows in self.blocks:
