@@ -50,6 +50,7 @@ class Moments:
     mean: Array
     covariance: Array
     whiten: Array  # (d, r): rows @ whiten have the identity as covariance
+    back: Array  # (r, d): and this brings them back, all but directions that were left out
     rank: int  # of the covariance; r may be less
 
 
@@ -108,8 +109,9 @@ def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
     rank = int(good.sum())
     if tall:
         good &= np.arange(d) >= d - max(count // ROWS_A_DIRECTION, 1)
-    whiten = inverse[:, None] * U[:, good] / np.sqrt(w[good])
-    return Moments(mean, C, whiten, rank)
+    root = np.sqrt(w[good])
+    back = (np.where(flat, 0.0, sd)[:, None] * U[:, good] * root).T
+    return Moments(mean, C, inverse[:, None] * U[:, good] / root, back, rank)
 
 
 def _whitened(X: Array, found: Moments) -> Array:
@@ -210,10 +212,9 @@ def _readmit(
             return
         if Z is None:
             Z = _whitened(X, now)
-        back = np.linalg.pinv(now.whiten)
         out = np.zeros(n, dtype=bool)
         for number, M in enumerate([None, *directions]):
-            V = _radius(d) if M is None else back @ M @ back.T
+            V = _radius(d) if M is None else now.back @ M @ now.back.T
             norm = np.linalg.norm(V)
             if norm > 0.0:
                 scores = gaussianised(quadratic_forms(Z, V / norm), V / norm, found.kept)
