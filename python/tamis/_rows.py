@@ -128,10 +128,13 @@ def in_library_of(result: NDArray[Any], like: Any) -> Any:
     return tensor.to(like.device, like.dtype) if result.dtype.kind == "f" else tensor
 
 
-def blocks(X: Any) -> Iterator[slice]:
-    """Slices of rows, each small enough for a float64 copy to stay in cache."""
+def blocks(X: Any, numbers: int = _BLOCK_NUMBERS, least: int = 1) -> Iterator[slice]:
+    """Slices of rows, each small enough for a float64 copy to stay in cache.
+
+    ``numbers``: of one block; fewer where it is multiplied twice. ``least``: rows of one block.
+    """
     n, d = X.shape
-    step = max(_BLOCK_NUMBERS // d, 1)
+    step = max(numbers // d, least)
     for start in range(0, n, step):
         yield slice(start, min(start + step, n))
 

@@ -16,12 +16,24 @@ dimensions) can be practical": the degree-2 filter.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["gaussianised", "pack", "quadratic_forms", "rejected", "top_forms", "unpack"]
+from tamis import _rows
+
+__all__ = [
+    "cached_blocks",
+    "gaussianised",
+    "pack",
+    "quadratic_forms",
+    "rejected",
+    "top_forms",
+    "unpack",
+]
 
 Array = NDArray[Any]
 _CACHED_NUMBERS = 1 << 15  # of a block of rows
@@ -50,17 +62,15 @@ def quadratic_forms(Z: Array, V: Array) -> Array:
     """``z_i' V z_i`` for every row, float64 (n,)."""
     out = np.empty(Z.shape[0])
     V = V.astype(Z.dtype, copy=False)
-    for rows in _cached_blocks(Z):
+    for rows in cached_blocks(Z):
         z = Z[rows]
         out[rows] = np.einsum("ij,ij->i", z @ V, z)
     return out
 
 
-def _cached_blocks(Z: Array) -> list[slice]:
+def cached_blocks(X: Array) -> Iterator[slice]:
     """Blocks of rows that stay in the second-level cache when they are multiplied twice."""
-    n, d = Z.shape
-    step = max(_CACHED_NUMBERS // d, 256)
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    return _rows.blocks(X, _CACHED_NUMBERS, 256)
 
 
 class _Operator:
@@ -74,7 +84,7 @@ class _Operator:
         self.Z = Z
         self.i, self.j = np.triu_indices(d)
         self.weight = np.where(self.i == self.j, 1.0, math.sqrt(2.0))
-        self.blocks = _cached_blocks(Z)
+        self.blocks = list(cached_blocks(Z))
         self.room = np.empty((self.blocks[0].stop, d), Z.dtype)
         self.plain = np.zeros((d, d))
         for rows in self.blocks:
@@ -177,7 +187,7 @@ def gaussianised(s: Array, V: Array, kept: Array) -> Array:
     float64 array of shape (n,)
         Finite; 0 everywhere where the forms do not vary.
     """
-    x, r = _law(np.linalg.eigvalsh(V))
+    x, r = _known_law(tuple(np.round(np.linalg.eigvalsh(V), 12).tolist()))
     low, middle, high = np.interp([-_QUARTILE, 0.0, _QUARTILE], r, x)
     q1, q2, q3 = np.quantile(s[kept], [0.25, 0.5, 0.75])
     if q3 - q1 <= 1e-12 * max(abs(q1), abs(q3), 1e-300):
@@ -186,6 +196,12 @@ def gaussianised(s: Array, V: Array, kept: Array) -> Array:
         return np.zeros_like(s)
     matched = middle + (s - q2) * ((high - low) / (q3 - q1))
     return np.asarray(np.interp(matched, x, r))
+
+
+@lru_cache(maxsize=8)
+def _known_law(weights: tuple[float, ...]) -> tuple[Array, Array]:
+    """The law is asked for again and again for the radius, all of whose weights are the same."""
+    return _law(np.array(weights))
 
 
 _FAR = np.geomspace(1e-3, 1e8, _GRID)

@@ -174,7 +174,8 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
         if self.whiten not in ("robust", "none"):
             raise ValueError(f"whiten: expected 'robust', 'none' or an array, got {self.whiten!r}")
         if self._raw() and self.contamination != "auto":
-            plain = Moments(np.zeros(d), np.eye(d), np.eye(d), d)
+            eye = np.eye(d)
+            plain = Moments(np.zeros(d), eye, eye, eye, d)
             return plain.whiten, Found(plain, everything, 0, stop_reason="given"), None
         filter_by = RobustCovariance("auto", random_state=self.random_state, n_jobs=self.n_jobs)
         found, _ = find_clean_rows(filter_by, array)
