@@ -69,6 +69,14 @@ def test_equal_rows_are_no_error(detector: Any) -> None:
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
+def test_a_few_rows_raise_no_alarm(detector: Any) -> None:
+    """Two rows are always two groups, whatever they are."""
+    R = np.random.default_rng(5).standard_normal((58, 32))
+    for size in (2, 3, 5, 8, 29):
+        assert detector(0.1).fit(R[: 2 * size], np.arange(2 * size) % 2).suspected_classes_ == []
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
 def test_bad_input(detector: Any) -> None:
     R, labels, _ = attacked()
     alone = labels.copy()
@@ -84,6 +92,8 @@ def test_bad_input(detector: Any) -> None:
         detector().fit(R, labels, classes=[0, 7])
     with pytest.raises(ValueError, match="multiplier: class 0 would lose all"):
         detector(0.4, 2.5).fit(R, labels)
+    with pytest.raises(ValueError, match="multiplier: expected a finite number"):
+        detector(0.1, np.inf).fit(R, labels)
     R[130, 5] = np.nan
     with pytest.raises(ValueError, match="got nan in row 130, column 5"):
         detector().fit(R, labels)

@@ -89,6 +89,7 @@ def test_some_classes(file: Path, capsys: Any) -> None:
     [
         (["--contamination", "0.5"], 2, "--contamination"),
         (["--multiplier", "0.5"], 2, "--multiplier"),
+        (["--multiplier", "inf"], 2, "--multiplier"),
         (["--plot", "a.gif"], 2, "--plot"),
         (["--num-threads", "0"], 2, "--num-threads"),
         (["--labels-key", "z"], 2, "has no array 'z', but X, y"),

@@ -21,6 +21,7 @@ _NUM_VALUES = 4  # eigenvalues looked at; twice as many cost twice the time of e
 _BLOCK = 512  # rows copied at once: small beside a class, large beside a call
 SEPARATION = 5.0  # standard deviations between the two halves of a class that looks attacked
 _SMALLEST = 0.005  # share of a class that counts as a group
+FEWEST = 30  # rows; fewer fall into two groups by chance (20 of 32 normal columns: 9 times of 40)
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class ClassReport:
         Share of the smaller group; 0 where the class does not look attacked.
     looks_attacked : bool
         ``separation`` above 5 (`Spectre`, whose rows are whitened, and `ActivationClustering` have
-        rules of their own). Groups below 0.5% are not looked at. ``docs/backdoor.md``
-        has the false alarms that were counted.
+        rules of their own). Groups below 0.5% are not looked at, and a class of fewer than 30 rows
+        never looks attacked. ``docs/backdoor.md`` has the false alarms that were counted.
     """
 
     label: int
@@ -91,8 +92,8 @@ class ClassDetector(BaseEstimator):
             raise TypeError("contamination: expected a number in [0, 0.5), got 'auto'")
         share = _rows.check_contamination(self.contamination)
         multiplier = _arrays.check_real(self.multiplier, "multiplier")
-        if not multiplier >= 1.0:
-            raise ValueError(f"multiplier: expected a number >= 1, got {multiplier}")
+        if not 1.0 <= multiplier < np.inf:
+            raise ValueError(f"multiplier: expected a finite number >= 1, got {multiplier}")
         seed_of(self.random_state)
         thread_number(self.n_jobs)
         return multiplier * share
@@ -146,6 +147,7 @@ class ClassDetector(BaseEstimator):
                     f"multiplier: class {label} would lose all of its {members.size} rows"
                 )
             removed[members[np.argsort(-found.scores, kind="stable")[:count]]] = True
+            attacked = found.attacked and members.size >= FEWEST
             report[label] = ClassReport(
                 label=label,
                 rows=int(members.size),
@@ -153,8 +155,8 @@ class ClassDetector(BaseEstimator):
                 top_eigenvalue=float(found.values[0]),
                 bulk_eigenvalue=float(found.values[-1]),
                 separation=found.separation,
-                poison_share=found.share if found.attacked else 0.0,
-                looks_attacked=found.attacked,
+                poison_share=found.share if attacked else 0.0,
+                looks_attacked=attacked,
             )
         self.scores_ = scores
         self.removed_ = removed

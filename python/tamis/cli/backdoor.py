@@ -62,7 +62,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("--seed", type=int, default=0)
     add("--num-threads", type=int, metavar="T", help="CPU threads [all]")
     add("-o", "--csv", type=Path, metavar="OUT", help="write every example's score to OUT")
-    add("--plot", type=Path, metavar="OUT", help="histograms of scores: .png, .pdf or .svg")
+    add("--plot", type=Path, metavar="OUT", help=f"{_PANELS} classes at most: .png, .pdf or .svg")
     add("--json", action="store_true", help="print one JSON object instead of the table")
     return parser
 
@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     check_plot_name(args.plot)
     if not 0.0 <= args.contamination < 0.5:
         raise UsageError(f"--contamination expects a number in [0, 0.5), got {args.contamination}")
-    if not args.multiplier >= 1.0:
-        raise UsageError(f"--multiplier expects a number >= 1, got {args.multiplier}")
+    if not 1.0 <= args.multiplier < float("inf"):
+        raise UsageError(f"--multiplier expects a finite number >= 1, got {args.multiplier}")
     from tamis import backdoor
     from tamis.cli.tables import load_table
 
