@@ -230,6 +230,28 @@ def test_chunks_change_nothing_but_memory() -> None:
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-9)
 
 
+def test_gradients_are_found_where_the_caller_wants_none() -> None:
+    """Evaluation loops stand under no_grad: oracle, the same attacks outside of it."""
+    model, (x, y) = network(), batch()
+    attacks = (
+        lambda: adversarial.pgd(model, x, y, epsilon=0.5, steps=3),
+        lambda: adversarial.ddn(model, x, y, steps=3).adversarial,
+        lambda: adversarial.smooth_adv_pgd(model, x, y, **SMOOTH),
+        lambda: (
+            adversarial.smooth_adv_ddn(
+                model, x, y, sigma=0.25, steps=3, num_noise=2, seed=0
+            ).adversarial
+        ),
+        lambda: adversarial.eot_pgd(model, x, y, **SMOOTH),
+    )
+    for attack in attacks:
+        with torch.no_grad():
+            found = attack()
+            assert not torch.is_grad_enabled()
+        assert torch.equal(found, attack())
+        assert not found.requires_grad
+
+
 def test_model_is_left_as_it_was() -> None:
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Dropout(), nn.Linear(16, 3))
     model[3].weight.requires_grad_(False)

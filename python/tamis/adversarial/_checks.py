@@ -69,7 +69,8 @@ def check_choice(value: object, name: str, choices: tuple[str, ...]) -> None:
 def frozen(model: torch.nn.Module) -> Iterator[None]:
     """Run a block in eval mode and without gradients for the weights; then as it was before.
 
-    An attack must not move batch statistics, and the weights' gradients are half of its cost.
+    An attack must not move batch statistics, and the weights' gradients are half of its cost. It
+    needs those of the images, also where it is called under ``torch.no_grad()``.
     """
     modes = [(module, module.training) for module in model.modules()]
     wanted = [p for p in model.parameters() if p.requires_grad]
@@ -77,7 +78,8 @@ def frozen(model: torch.nn.Module) -> Iterator[None]:
     for parameter in wanted:
         parameter.requires_grad_(False)
     try:
-        yield
+        with torch.enable_grad():
+            yield
     finally:
         for parameter in wanted:
             parameter.requires_grad_(True)
