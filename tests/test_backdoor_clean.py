@@ -182,9 +182,25 @@ def test_trainer() -> None:
         SGDTrainer()(network(), torch.utils.data.TensorDataset(data.tensors[0] * np.nan, y_of(y)))
     with pytest.raises(ValueError, match="at least one example"):
         SGDTrainer()(network(), torch.utils.data.Subset(data, []))
-    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"seed": -1}):
+    for wrong in ({"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": np.inf}, {"seed": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SGDTrainer(**wrong)
+
+
+@pytest.mark.parametrize("kind", ["tensors", "dataset"])
+def test_a_single_example_left_over_joins_the_batch_before(kind: str) -> None:
+    """BatchNorm1d refuses a batch of one, and how many are left after the removal is chance."""
+    X, y, _ = poisoned(33, 3)
+    data: Any = torch.utils.data.TensorDataset(torch.from_numpy(X).double(), torch.from_numpy(y))
+    if kind == "dataset":
+        data = torch.utils.data.Subset(data, range(33))
+    seen: list[int] = []
+    trainer = SGDTrainer(epochs=1, batch_size=16, augment=lambda x: seen.append(len(x)) or x)
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(X.shape[1]), network())
+    trainer(model, data)  # of float64 examples: the weights are float32
+    assert seen == [16, 17]
+    with pytest.raises(ValueError, match="model: expected weights with requires_grad"):
+        trainer(model.requires_grad_(False), data)
 
 
 def y_of(y: Any) -> Any:

@@ -195,12 +195,41 @@ def test_modules_without_one_output() -> None:
         representations(model, 5, "idle")
 
 
+def test_a_pool_takes_a_tensor_out_of_a_tuple() -> None:
+    """An LSTM has no module inside of it to choose. Oracle: what the network returns."""
+    X, model = examples()[:, 0, 0, :4], Twice()
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(X))[:, -1]
+    rows = representations(model, X, "memory", pool=lambda h: h[0][:, -1])
+    np.testing.assert_allclose(rows, wanted, rtol=1e-5, atol=1e-6)
+    for pool in (lambda h: None, lambda h: h[0].numpy()):
+        with pytest.raises(TypeError, match="pool: expected to get a tensor"):
+            representations(model, X, "memory", pool=pool)
+    for name in (2, None, ["idle", 3]):
+        with pytest.raises(TypeError, match="layer: expected the name of a module"):
+            representations(model, X, name)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_inputs_get_the_type_of_the_weights(dtype: torch.dtype) -> None:
+    model, X = network().to(dtype), examples()
+    wanted = representations(model, torch.from_numpy(X).to(dtype), "0")
+    for given in (X, X.astype(np.float64), torch.from_numpy(X)[None][0], X[::-1].copy()[::-1]):
+        np.testing.assert_array_equal(representations(model, given, "0"), wanted)
+
+
 def test_a_shuffled_loader_is_refused() -> None:
     """Rows in another order than the labels would make every score wrong."""
-    data = torch.utils.data.TensorDataset(torch.from_numpy(examples()))
-    loader = torch.utils.data.DataLoader(data, 5, shuffle=True)
-    with pytest.raises(ValueError, match="a loader that shuffles"):
-        representations(network(), loader, "0")
+    data = torch.utils.data
+    rows = data.TensorDataset(torch.from_numpy(examples()))
+    for loader in (
+        data.DataLoader(rows, 5, shuffle=True),
+        data.DataLoader(rows, batch_sampler=data.BatchSampler(data.RandomSampler(rows), 5, False)),
+        data.DataLoader(rows, 5, sampler=data.SubsetRandomSampler(range(23))),
+        data.DataLoader(rows, 5, sampler=data.WeightedRandomSampler([1.0] * 23, 23)),
+    ):
+        with pytest.raises(ValueError, match="a loader that shuffles"):
+            representations(network(), loader, "0")
 
 
 def test_progress_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:

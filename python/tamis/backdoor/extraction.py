@@ -7,6 +7,7 @@ import difflib
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,13 +43,15 @@ def representations(
     loader : array or tensor of shape (n, ...), dataset, or iterable of batches
         Examples in the order of the labels. Arrays of 8-bit values are divided by 255. A dataset
         has ``len`` and gives ``x`` or ``(x, ...)`` for a number; a batch of a DataLoader is ``x``
-        or ``(x, ...)``. Only ``x`` is looked at.
+        or ``(x, ...)``. Only ``x`` is looked at; floats get the type of the network's weights.
     layer : str or sequence of str
         Names as in ``model.named_modules()``; what is taken is the module's output.
     pool : "flatten", "mean" or callable
         "flatten": all numbers of an output in a row. "mean": the average over all axes after the
-        channels', of shape (b, c, ...). A callable is given the output (b, ...) and returns what is
-        flattened then: ``lambda h: h[:, 0]`` takes the first token of a transformer's (b, t, d).
+        channels', of shape (b, c, ...). A callable is given the output and returns the tensor
+        (b, ...) that is flattened then: ``lambda h: h[:, 0]`` takes the first token of a
+        transformer's (b, t, d), ``lambda h: h[0][:, -1]`` the last step of an LSTM, which gives a
+        tuple.
     batch_size : int >= 1
         Of arrays and datasets; a loader has its own.
     device : torch.device or str, optional
@@ -95,10 +98,8 @@ def representations(
 
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    names = [layer] if isinstance(layer, str) else list(layer)
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"layer: expected one name or several different ones, got {layer!r}")
-    modules = [_module(model, name) for name in names]
+    names = layer_names(layer)
+    modules = [module_of(model, name) for name in names]
     if not (callable(pool) or pool in ("flatten", "mean")):
         raise ValueError(f"pool: expected 'flatten', 'mean' or a callable, got {pool!r}")
     if dtype not in ("float32", "float16"):
@@ -110,13 +111,13 @@ def representations(
     display = _open_display(total, progress)
     stores = {name: _Rows(name, total, dtype, paths.get(name)) for name in names}
     try:
-        with _unchanged(model, device) as place, _hooked(modules, names) as seen:
+        with _unchanged(model, device), _hooked(modules, names) as seen:
             for batch in batches:
                 x = batch[0] if isinstance(batch, (tuple, list)) else batch
                 seen.clear()
                 x = as_tensor(x)
                 with torch.no_grad():
-                    model(x if place is None else x.to(place))
+                    model(as_weights(x, model, device))
                 for name in names:
                     stores[name].add(_rows_of(name, seen, len(x), pool))
                 display.advance(len(x))
@@ -133,18 +134,37 @@ def as_tensor(values: Any) -> Any:
     """``values`` as a tensor on the same memory, also where that is read-only: it is only read."""
     import torch
 
+    if isinstance(values, np.ndarray) and min(values.strides, default=0) < 0:
+        values = values.copy()  # torch has no negative strides
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
         return torch.as_tensor(values)
 
 
-def _module(model: Any, name: str) -> Any:
+def as_weights(x: Any, model: Any, device: Any = None) -> Any:
+    """``x`` on the device of the network's weights, floats in their type."""
+    weight = next((w for w in (*model.parameters(), *model.buffers()) if w.is_floating_point()), x)
+    kind = weight.dtype if x.is_floating_point() else x.dtype
+    return x.to(weight.device if device is None else device, kind)
+
+
+def layer_names(layer: Any) -> list[str]:
+    """One or several names as a list; what is no name is refused."""
+    names = [layer] if isinstance(layer, str) or not isinstance(layer, Iterable) else list(layer)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"layer: expected the name of a module or several, got {layer!r}")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"layer: expected one name or several different ones, got {layer!r}")
+    return names
+
+
+def module_of(model: Any, name: str) -> Any:
     """The module of this name, or an error with names near it."""
     known = {key: module for key, module in model.named_modules() if key}
     if name in known:
         return known[name]
-    ends = [key for key in known if isinstance(name, str) and name and key.endswith(f".{name}")]
-    near = ends or difflib.get_close_matches(str(name), known, n=5, cutoff=0.5)
+    ends = [key for key in known if name and key.endswith(f".{name}")]
+    near = ends or difflib.get_close_matches(name, known, n=5, cutoff=0.5)
     listed = list(known)[:10]
     hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(listed)}"
     more = " ..." if not near and len(known) > len(listed) else ""
@@ -166,8 +186,13 @@ def _batches(source: Any, batch_size: int) -> tuple[Iterable[Any], int | None]:
                 yield part.float() / 255 if bytes_ else part
 
         return parts(), len(source)
-    sampler = getattr(source, "sampler", None)
-    if isinstance(sampler, torch.utils.data.RandomSampler):
+    draws = (
+        torch.utils.data.RandomSampler,
+        torch.utils.data.SubsetRandomSampler,
+        torch.utils.data.WeightedRandomSampler,
+    )
+    inner = getattr(getattr(source, "batch_sampler", None), "sampler", None)
+    if isinstance(getattr(source, "sampler", None), draws) or isinstance(inner, draws):
         raise ValueError(
             "loader: expected examples in the order of the labels, got a loader that shuffles; "
             "pass its dataset, or a DataLoader with shuffle=False"
@@ -214,8 +239,8 @@ def _open_display(total: int | None, progress: bool) -> Any:
 
 
 @contextlib.contextmanager
-def _unchanged(model: Any, device: Any) -> Iterator[Any]:
-    """Eval mode, on ``device``; the device of inputs. Afterwards all is as it was."""
+def _unchanged(model: Any, device: Any) -> Iterator[None]:
+    """Eval mode, on ``device``. Afterwards all is as it was."""
     modes = {module: module.training for module in model.modules()}
     tensors = [*model.parameters(), *model.buffers()]
     places = [tensor.device for tensor in tensors]
@@ -223,7 +248,7 @@ def _unchanged(model: Any, device: Any) -> Iterator[Any]:
         model.eval()
         if device is not None:
             model.to(device)
-        yield device if device is not None or not tensors else tensors[0].device
+        yield
     finally:
         if device is not None:
             for tensor, place in zip([*model.parameters(), *model.buffers()], places, strict=True):
@@ -243,7 +268,7 @@ def _hooked(modules: Sequence[Any], names: Sequence[str]) -> Iterator[dict[str, 
 
             def note(_module: Any, _inputs: Any, output: Any, name: str = name) -> None:
                 # what follows may change the output in place (ReLU(inplace=True))
-                kept = output.detach().clone() if hasattr(output, "detach") else output
+                kept = output.detach().clone() if hasattr(output, "detach") else deepcopy(output)
                 seen.setdefault(name, []).append(kept)
 
             handles.append(module.register_forward_hook(note))
@@ -261,15 +286,15 @@ def _rows_of(name: str, seen: dict[str, list[Any]], count: int, pool: Pool) -> N
     if len(outputs) != 1:
         how = "did not run" if not outputs else f"ran {len(outputs)} times"
         raise ValueError(f"layer: expected {name!r} to run once in a pass of the model, it {how}")
-    output = outputs[0]
+    output = pool(outputs[0]) if callable(pool) else outputs[0]
     if not isinstance(output, torch.Tensor):
+        if callable(pool):
+            raise TypeError(f"pool: expected to get a tensor from it, got {type(output).__name__}")
         raise TypeError(
             f"layer: expected {name!r} to give a tensor, got {type(output).__name__}; choose a "
-            "module inside of it"
+            "module inside of it, or a pool that takes a tensor out"
         )
-    if callable(pool):
-        output = pool(output)
-    elif pool == "mean" and output.ndim > 2:
+    if pool == "mean" and output.ndim > 2:
         output = output.flatten(2).mean(dim=2, dtype=torch.float32)
     if output.ndim < 1 or len(output) != count:
         raise ValueError(

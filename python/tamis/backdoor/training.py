@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tamis import _arrays
+from tamis.backdoor.extraction import as_weights
 
 __all__ = ["SGDTrainer"]
 
@@ -51,8 +52,8 @@ class SGDTrainer:
         _arrays.check_int(self.epochs, "epochs", 1, 2**31)
         _arrays.check_int(self.batch_size, "batch_size", 1, 2**31)
         _arrays.check_int(self.seed, "seed", 0, 2**63)
-        if not _arrays.check_real(self.lr, "lr") > 0.0:
-            raise ValueError(f"lr: expected a number > 0, got {self.lr}")
+        if not 0.0 < _arrays.check_real(self.lr, "lr") < math.inf:
+            raise ValueError(f"lr: expected a finite number > 0, got {self.lr}")
 
     def __call__(self, model: Any, dataset: Any) -> None:
         """Train ``model`` on the ``(x, label)`` of ``dataset``; a loss that is not finite ends it.
@@ -60,7 +61,7 @@ class SGDTrainer:
         Raises
         ------
         ValueError
-            No examples, or a loss that is not finite; the epoch is named.
+            No examples, no weights to train, or a loss that is not finite; the epoch is named.
         """
         import torch
 
@@ -70,6 +71,8 @@ class SGDTrainer:
         if not count:
             raise ValueError("dataset: expected at least one example to train on, got none")
         weights = [weight for weight in model.parameters() if weight.requires_grad]
+        if not weights:
+            raise ValueError("model: expected weights with requires_grad=True, got none")
         optimizer = torch.optim.SGD(
             weights,
             lr=self.lr,
@@ -92,7 +95,7 @@ class SGDTrainer:
             for epoch in range(1, self.epochs + 1):
                 total = torch.zeros((), device=device)
                 for x, y in _batches(dataset, self.batch_size, generator):
-                    inputs = x.to(device)
+                    inputs = as_weights(x, model)
                     if self.augment is not None:
                         inputs = self.augment(inputs)
                     loss = torch.nn.functional.cross_entropy(model(inputs), y.to(device))
@@ -113,14 +116,21 @@ class SGDTrainer:
 
 
 def _batches(dataset: Any, size: int, generator: Any) -> Iterator[tuple[Any, Any]]:
-    """Batches in random order; tensors are indexed at once, other datasets one by one."""
+    """Batches in random order; tensors are indexed at once, other datasets one by one.
+
+    A single example that is left over joins the batch before: batch normalisation has no use for it
+    by itself, and refuses it where it has no other axis.
+    """
     import torch
 
     order = torch.randperm(len(dataset), generator=generator)
+    parts = list(torch.split(order, size))
+    if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
     if isinstance(dataset, torch.utils.data.TensorDataset):
         X, y = dataset.tensors
-        for start in range(0, len(order), size):
-            part = order[start : start + size]
+        for part in parts:
             yield X[part], y[part]
         return
-    yield from torch.utils.data.DataLoader(dataset, size, sampler=order.tolist())
+    batches = [part.tolist() for part in parts]
+    yield from torch.utils.data.DataLoader(dataset, batch_sampler=batches)
