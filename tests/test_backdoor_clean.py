@@ -146,8 +146,9 @@ def test_bad_input() -> None:
         go(labels=y)
     with pytest.raises(ValueError, match=r"dataset: expected \(X, y\)"):
         go((X, y, y))
-    with pytest.raises(TypeError, match=r"dataset: expected \(X, y\)"):
-        go(5)
+    for single in (5, X):
+        with pytest.raises(TypeError, match=r"dataset: expected \(X, y\)"):
+            go(single)
     alone = y.copy()
     alone[3] = 5
     with pytest.raises(ValueError, match=r"at least 2 rows in a class, got 1 in class 5"):
@@ -156,6 +157,18 @@ def test_bad_input() -> None:
         go(layer="00")
     with pytest.raises(ValueError, match="classes: expected 'all', 'suspected' or labels"):
         go(classes="some")
+    with pytest.raises(TypeError, match="classes: expected 'all', 'suspected' or labels, got 1"):
+        go(classes=1)
+    with pytest.raises(ValueError, match="at least 2 rows in a class, got 0 in class 7"):
+        go(classes=[0, 7])
+    for wrong in (SpectralSignatures, "spectre"):
+        with pytest.raises(TypeError, match="detector: expected one such as"):
+            go(detector=wrong)
+    with pytest.raises(ValueError, match="contamination"):
+        go(detector=SpectralSignatures(0.7))
+    with pytest.raises(TypeError, match="layer: expected the name"):
+        go(layer=3)
+    assert calls == [80, 80], "none of these is told after an hour of training"
     bad = X.copy()
     bad[7, 2] = np.nan
     with pytest.raises(ValueError, match="got nan for example 7 in layer '0'"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis import _arrays
-from tamis.backdoor._classes import ClassReport
-from tamis.backdoor.extraction import Pool, as_tensor, representations
+from tamis.backdoor._classes import ClassDetector, ClassReport
+from tamis.backdoor.extraction import Pool, as_tensor, layer_names, module_of, representations
 from tamis.backdoor.spectre import Spectre
 from tamis.backdoor.training import SGDTrainer
 
@@ -151,21 +151,20 @@ def clean(
     """
     seed = _arrays.check_int(seed, "seed", 0, 2**63)
     data, known = _examples(dataset, labels)
-    chosen = None if isinstance(classes, str) else [int(label) for label in classes]
-    if isinstance(classes, str) and classes not in ("all", "suspected"):
-        raise ValueError(f"classes: expected 'all', 'suspected' or labels, got {classes!r}")
+    names = layer_names(layer)
+    scorer = _checked_detector(Spectre(0.05) if detector is None else detector)
+    chosen = _chosen(classes, known, 2 if isinstance(scorer, ClassDetector) else 1)
     fit = SGDTrainer(seed=seed, progress=progress) if train is None else train
     tell = callback if callback is not None else lambda _stage, _what: None
     model = first_model
     if model is None:
-        model = _trained(model_factory, fit, data, seed)
+        model = _trained(model_factory, fit, data, seed, names)
     tell("trained", model)
-    names = [layer] if isinstance(layer, str) else list(layer)
     inputs = data.tensors[0] if hasattr(data, "tensors") else data
     rows = representations(
         model, inputs, names, pool=pool, batch_size=batch_size, dtype=dtype, progress=progress
     )
-    detectors = _scored(detector, rows, known, chosen)
+    detectors = _scored(scorer, rows, known, chosen)
     del rows
     tell("scored", detectors)
     scores, removed, report, deciding = _combined(detectors, known)
@@ -181,7 +180,7 @@ def clean(
     tell("removed", np.flatnonzero(removed))
     second = model
     if removed.any():
-        second = _trained(model_factory, fit, _subset(data, np.flatnonzero(kept)), seed)
+        second = _trained(model_factory, fit, _subset(data, np.flatnonzero(kept)), seed, names)
         tell("retrained", second)
     return Cleaned(second, model, kept, scores, report, suspected, deciding, detectors)
 
@@ -204,6 +203,8 @@ def _examples(dataset: Any, labels: Any) -> tuple[Any, NDArray[np.int64]]:
         raise TypeError(f"dataset: expected (X, y) or a dataset, got {type(dataset).__name__}")
     if labels is None:
         labels = getattr(dataset, "targets", getattr(dataset, "labels", None))
+    if labels is None and hasattr(dataset, "dtype"):
+        raise TypeError("dataset: expected (X, y) or a dataset, got an array or tensor without y")
     if labels is None:
         labels = [int(dataset[number][1]) for number in range(len(dataset))]
     return dataset, _checked(as_tensor(labels), len(dataset)).numpy()
@@ -230,7 +231,38 @@ def _subset(data: Any, rows: NDArray[np.int64]) -> Any:
     return torch.utils.data.Subset(data, rows.tolist())
 
 
-def _trained(model_factory: Callable[[], Any], fit: Train, data: Any, seed: int) -> Any:
+def _chosen(classes: Any, labels: NDArray[np.int64], least: int) -> list[int] | None:
+    """The classes to look at; what the detector would refuse is refused before the training."""
+    wanted = None
+    if isinstance(classes, str):
+        if classes not in ("all", "suspected"):
+            raise ValueError(f"classes: expected 'all', 'suspected' or labels, got {classes!r}")
+    elif not isinstance(classes, Iterable):
+        raise TypeError(f"classes: expected 'all', 'suspected' or labels, got {classes!r}")
+    else:
+        wanted = [int(label) for label in classes]
+    for label in np.unique(labels).tolist() if wanted is None else wanted:
+        count = int((labels == label).sum())
+        if count < least:
+            raise ValueError(
+                f"labels: expected at least {least} rows in a class, got {count} in class {label}"
+            )
+    return wanted
+
+
+def _checked_detector(detector: Any) -> Any:
+    """A copy of it, whose parameters are checked: not when the first network has been trained."""
+    if isinstance(detector, type) or not hasattr(detector, "fit"):
+        raise TypeError(f"detector: expected one such as Spectre(0.05), got {detector!r}")
+    copied = copy.deepcopy(detector)
+    if isinstance(copied, ClassDetector):
+        copied._check_parameters()
+    return copied
+
+
+def _trained(
+    model_factory: Callable[[], Any], fit: Train, data: Any, seed: int, names: Sequence[str]
+) -> Any:
     import torch
 
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
@@ -240,6 +272,8 @@ def _trained(model_factory: Callable[[], Any], fit: Train, data: Any, seed: int)
             raise TypeError(
                 f"model_factory: expected to be given a torch.nn.Module, got {type(model).__name__}"
             )
+        for name in names:
+            module_of(model, name)  # a wrong name is told before the training
         fit(model, data)
     model.eval()
     return model
@@ -252,11 +286,10 @@ def _scored(
     classes: list[int] | None,
 ) -> dict[str, Any]:
     """A fitted copy of the detector for every layer."""
-    first = Spectre(0.05) if detector is None else detector
     known = {} if classes is None else {"classes": classes}
     out = {}
     for name, table in rows.items():
-        one = copy.deepcopy(first)
+        one = copy.deepcopy(detector)
         one.fit(table, labels, **known)
         out[name] = one
     return out
