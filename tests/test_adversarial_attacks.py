@@ -371,6 +371,7 @@ X, Y = batch(2)
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
+        ({"model": lambda x: x}, TypeError, "^model: expected a torch.nn.Module, got function"),
         ({"x": X.numpy()}, TypeError, "^x: expected a floating-point torch tensor, got ndarray"),
         ({"x": X + 1}, ValueError, r"^x: expected values in \[0, 1\], got .* in row 0"),
         ({"x": X * torch.nan}, ValueError, "^x: expected values in .* nan"),
@@ -391,6 +392,6 @@ X, Y = batch(2)
     ],
 )
 def test_bad_arguments(change: dict[str, Any], error: type[Exception], message: str) -> None:
-    arguments = {"x": X, "y": Y, **SMOOTH, **change}
+    arguments = {"model": network(), "x": X, "y": Y, **SMOOTH, **change}
     with pytest.raises(error, match=message):
-        adversarial.smooth_adv_pgd(network(), **arguments)
+        adversarial.smooth_adv_pgd(**arguments)

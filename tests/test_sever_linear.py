@@ -166,3 +166,13 @@ def test_enron_with_stored_poison(data_dir: Path) -> None:
     share = len(y) / (y == 1).sum() * 0.01
     found = SeverClassifier(svm, contamination=share).fit(X_all, y_all)
     assert (found.predict(X_test) != y_test).mean() < 0.045
+
+
+@pytest.mark.parametrize("estimator", [SeverRegressor(), SeverClassifier()])
+def test_negative_weights_are_refused(estimator: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    weight = np.where(np.arange(40) == 7, -1.0, 1.0)
+    with pytest.raises(
+        ValueError, match=r"sample_weight: expected numbers >= 0, got -1.0 in row 7"
+    ):
+        estimator.fit(X, np.arange(40) % 2, sample_weight=weight)

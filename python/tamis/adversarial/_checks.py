@@ -72,6 +72,8 @@ def frozen(model: torch.nn.Module) -> Iterator[None]:
     An attack must not move batch statistics, and the weights' gradients are half of its cost. It
     needs those of the images, also where it is called under ``torch.no_grad()``.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
     modes = [(module, module.training) for module in model.modules()]
     wanted = [p for p in model.parameters() if p.requires_grad]
     model.eval()

@@ -42,6 +42,17 @@ def _steps(estimator: Any) -> tuple[Any, Any]:
     return None, estimator
 
 
+def _weights(sample_weight: Any, X: Any) -> Any:
+    """None, or (n,) weights: a negative one would turn the example's gradient round."""
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(sample_weight, X)
+    if (weight < 0.0).any():
+        row = int(np.argmax(weight < 0.0))
+        raise ValueError(f"sample_weight: expected numbers >= 0, got {weight[row]} in row {row}")
+    return weight
+
+
 def _dense(coefficients: Any) -> Any:
     """What a model fitted to sparse examples may hold as a sparse matrix, as an array."""
     sparse = scipy.sparse.issparse(coefficients)
@@ -204,7 +215,7 @@ class SeverRegressor(RegressorMixin, _SeverBase):  # type: ignore[misc]
         sample_weight : array of shape (n,), optional
         """
         X, y = validate_data(self, X, y, y_numeric=True, **_EXAMPLES)
-        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weight = _weights(sample_weight, X)
         base = Ridge() if self.estimator is None else self.estimator
         self._run(X, y, weight, base, None, bool(self.readmit), self.rounds, self.fraction, 1)
         return self
@@ -302,7 +313,7 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
             raise ValueError(
                 f"y: expected at least two classes, got one class: {self.classes_[0]!r} (1 class)"
             )
-        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X)
+        weight = _weights(sample_weight, X)
         base = LogisticRegression() if self.estimator is None else self.estimator
         hinge = _is_hinge(_steps(base)[1])
         readmit = not hinge if self.readmit == "auto" else bool(self.readmit)
