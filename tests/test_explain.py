@@ -115,6 +115,9 @@ def test_rows_and_numbers(detector: Any) -> None:
         found.explain(X[:2])
     with pytest.raises(ValueError, match="row: expected finite values, got NaN"):
         found.explain(np.full(6, np.nan))
+    for large in (1e160, 1e300):
+        with pytest.raises(ValueError, match=r"row: expected values whose squares are finite"):
+            found.explain(np.full(6, large))
     with pytest.raises(ValueError, match="not fitted yet"):
         type(detector)().explain(0)
 

@@ -100,8 +100,8 @@ class ExplainMixin:
         IndexError
             No row of this number.
         TypeError, ValueError
-            Not a row of finite numbers with the columns of `fit`, or a number where the rows of
-            `fit` are no longer known.
+            Not a row of finite numbers with the columns of `fit`, one whose score overflows, or a
+            number where the rows of `fit` are no longer known.
 
         Examples
         --------
@@ -115,7 +115,12 @@ class ExplainMixin:
         detector: Any = self
         check_fitted(detector, "offset_")
         x = np.array(self._row(row), dtype=np.float64)
-        score, direction, deviations, share, contributions = detector._explained(x)
+        with np.errstate(over="ignore", invalid="ignore"):  # refused below
+            score, direction, deviations, share, contributions = detector._explained(x)
+        if not np.isfinite([score, deviations, share, *contributions]).all():
+            raise ValueError(
+                f"row: expected values whose squares are finite, got up to {np.abs(x).max():g}"
+            )
         names = getattr(detector, "feature_names_in_", range(detector.n_features_in_))
         if deviations < 0.0:
             direction, deviations = -direction, -deviations
