@@ -20,7 +20,7 @@ def attacked(dtype: Any = np.float64) -> tuple[Any, Any, Any]:
     labels = rng.integers(0, 3, 1201)
     bad = np.zeros(1201, dtype=bool)
     bad[np.flatnonzero(labels == 1)[:30]] = True
-    R[bad] += 3.0
+    R[bad] += 4.0
     return R.astype(dtype), labels, bad
 
 

@@ -43,8 +43,8 @@ class ClassReport:
     poison_share : float
         Share of the smaller group; 0 where the class does not look attacked.
     looks_attacked : bool
-        ``separation`` above 5 (`Spectre`, whose rows are whitened: 10; `ActivationClustering` also
-        asks for a group of at most 35%). Groups below 0.5% are not looked at. ``docs/backdoor.md``
+        ``separation`` above 5 (`Spectre`, whose rows are whitened, and `ActivationClustering` have
+        rules of their own). Groups below 0.5% are not looked at. ``docs/backdoor.md``
         has the false alarms that were counted.
     """
 

@@ -18,7 +18,8 @@ from tamis.que import que_scores
 __all__ = ["Spectre"]
 
 _LADDER = (2, 4, 8, 16, 32, 64)  # what "auto" tries
-SEPARATION = 10.0  # as `_classes.SEPARATION`; whitened, small groups of good rows stand out more
+SEPARATION = 13.0  # as `_classes.SEPARATION`; whitened, small groups of good rows stand out more,
+_SMALLEST = 0.25  # so that those below this part of the contamination raise no alarm
 _ROWS_A_DIRECTION = 10  # a robust covariance of fewer rows says little
 
 
@@ -50,7 +51,8 @@ class Spectre(ClassDetector):
     ----------
     scores_, removed_, class_report_, suspected_classes_, classes_, n_features_in_
         As in `SpectralSignatures`. A class looks attacked where the separation along the top
-        direction of the whitened rows is above 10.
+        direction of the whitened rows is above 13 and the smaller group has at least a quarter of
+        the contamination's share.
     k_ : dict of int to int
         The number of directions of every class.
 
@@ -136,7 +138,7 @@ class Spectre(ClassDetector):
         gap = whitened - whitened.mean(axis=0)
         along = gap @ np.linalg.eigh(gap.T @ gap)[1][:, -1]
         separation, share = _classes.split_in_two(along)
-        attacked = separation > SEPARATION
+        attacked = separation > SEPARATION and share >= _SMALLEST * float(self.contamination)
         usual = values[: _classes.num_values(1)]
         return ClassFinding(scores, usual, separation, share, attacked)
 
