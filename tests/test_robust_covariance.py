@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from published_mixtures import for_covariance
 from tamis import RobustCovariance, RobustPCA, reference
@@ -81,6 +82,29 @@ def test_law_of_a_quadratic_form(weights: list[float]) -> None:
     for z, share in ((-2.0, 0.02275), (0.0, 0.5), (2.0, 0.97725), (3.0, 0.99865)):
         got = float((scores < z).mean())
         assert abs(got - share) < 5 * np.sqrt(share * (1 - share) / 40_000) + 0.004
+
+
+def test_scores_near_zero_do_not_change_what_is_rejected() -> None:
+    """Oracle: all scores, and Benjamini and Hochberg's rule on all of them."""
+    Z = np.random.default_rng(5).standard_normal((5000, 6))
+    Z[:60] *= 5.0
+    kept = np.ones(5000, dtype=bool)
+    for V in (np.eye(6) / np.sqrt(6), np.diag([1.0, -1.0, 0, 0, 0, 0]) / np.sqrt(2)):
+        forms = _quadratic.quadratic_forms(Z, V)
+        np.testing.assert_allclose(forms, np.einsum("ij,jk,ik->i", Z, V, Z), rtol=1e-12)
+        everything = _quadratic.gaussianised(forms, V, kept)
+        far = _quadratic.gaussianised(forms, V, kept, 2.0)
+        np.testing.assert_array_equal(far, np.where(np.abs(everything) >= 2, everything, 0))
+        p = 2 * norm.sf(np.abs(everything))
+        passed = np.flatnonzero(np.sort(p) <= 0.02 * np.arange(1, 5001) / 5000)
+        expected = np.sort(np.argsort(p)[: passed[-1] + 1])
+        assert expected.size > 20
+        for part in (forms, forms[:5], forms[:1]):
+            quartiles = np.quantile(part, [0.25, 0.5, 0.75])
+            np.testing.assert_allclose(_quadratic._quartiles(part), quartiles, rtol=1e-12)
+        np.testing.assert_array_equal(
+            np.flatnonzero(_quadratic.rejected(far, 0.02, 5000)), expected
+        )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

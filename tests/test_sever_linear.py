@@ -176,3 +176,20 @@ def test_negative_weights_are_refused(estimator: Any) -> None:
         ValueError, match=r"sample_weight: expected numbers >= 0, got -1.0 in row 7"
     ):
         estimator.fit(X, np.arange(40) % 2, sample_weight=weight)
+
+
+def test_learners_that_write_into_their_input() -> None:
+    """They get copies: neither the user's rows nor those of the next round change."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 5)) + 3.0
+    y = X @ np.arange(5.0)
+    y[:15] = 99.0
+    before = X.copy()
+    found = []
+    for copy in (True, False):
+        base = make_pipeline(StandardScaler(copy=copy), Ridge(copy_X=copy))
+        found.append(SeverRegressor(base, contamination=0.05).fit(X, y))
+        np.testing.assert_array_equal(X, before)
+    np.testing.assert_array_equal(found[0].support_, found[1].support_)
+    np.testing.assert_allclose(found[0].outlier_scores_, found[1].outlier_scores_, rtol=1e-9)
+    assert not found[0].support_[:15].any()

@@ -63,6 +63,7 @@ def digits(request: Any, source: str) -> tuple[Any, Any, int, int]:
     return data.images[:4000].reshape(4000, -1) / 255, data.labels[:4000], 2000, 16
 
 
+@pytest.mark.usefixtures("one_torch_thread")
 @pytest.mark.parametrize("source", ["digits", "mnist"])
 def test_flipped_labels_cost_less(request: Any, source: str) -> None:
     """A fifth of the labels is flipped, and the training long enough to learn many by heart.

@@ -31,6 +31,7 @@ __all__ = ["Moments", "filter_covariance", "mean_of", "moments"]
 
 Array = NDArray[Any]
 LEVEL = 0.02  # share of good rows among those left out that is put up with
+UNSUSPICIOUS = 2.0  # deviations: nearer rows cannot be rejected at this level
 SLACK = 1.15  # products of normals have heavier tails than the edge below assumes
 NUM_FORMS = 3
 # Of the Lanczos residual. Rows that are not Gaussian have many forms of nearly the same variance,
@@ -178,7 +179,7 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
         best, form = np.zeros(n, dtype=bool), None
         for V in [_radius(d), *forms]:
             out = np.zeros(n, dtype=bool)
-            scores = gaussianised(quadratic_forms(Z, V), V, kept)
+            scores = gaussianised(quadratic_forms(Z, V), V, kept, UNSUSPICIOUS)
             out[kept] = rejected(scores[kept], LEVEL, n)
             if out.sum() > best.sum():
                 best, form = out, V
@@ -217,7 +218,8 @@ def _readmit(
             V = _radius(d) if M is None else now.back @ M @ now.back.T
             norm = np.linalg.norm(V)
             if norm > 0.0:
-                scores = gaussianised(quadratic_forms(Z, V / norm), V / norm, found.kept)
+                V /= norm
+                scores = gaussianised(quadratic_forms(Z, V), V, found.kept, UNSUSPICIOUS)
                 hit = rejected(scores, LEVEL, n)
                 found.radius_cut |= number == 0 and bool(hit.any())
                 out |= hit

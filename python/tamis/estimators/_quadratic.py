@@ -62,6 +62,11 @@ def quadratic_forms(Z: Array, V: Array) -> Array:
     """``z_i' V z_i`` for every row, float64 (n,)."""
     out = np.empty(Z.shape[0])
     V = V.astype(Z.dtype, copy=False)
+    diagonal = np.diag(V)
+    if np.count_nonzero(V) == np.count_nonzero(diagonal):  # the radius, above all
+        for rows in cached_blocks(Z):
+            out[rows] = np.square(Z[rows]) @ diagonal
+        return out
     for rows in cached_blocks(Z):
         z = Z[rows]
         out[rows] = np.einsum("ij,ij->i", z @ V, z)
@@ -168,7 +173,7 @@ def top_forms(
     return values, [unpack(v, d) for v in vectors]
 
 
-def gaussianised(s: Array, V: Array, kept: Array) -> Array:
+def gaussianised(s: Array, V: Array, kept: Array, beyond: float = 0.0) -> Array:
     """What ``z' V z`` would be if it were standard normal on Gaussian rows: r* of [BN86].
 
     Location and scale are first matched to those of the law of the form, by the median and the
@@ -181,6 +186,8 @@ def gaussianised(s: Array, V: Array, kept: Array) -> Array:
     V : array of shape (d, d)
         Of Frobenius norm 1.
     kept : bool array of shape (n,)
+    beyond : float
+        Scores nearer to 0 than this are given as 0, which saves finding them.
 
     Returns
     -------
@@ -189,13 +196,26 @@ def gaussianised(s: Array, V: Array, kept: Array) -> Array:
     """
     x, r = _known_law(tuple(np.round(np.linalg.eigvalsh(V), 12).tolist()))
     low, middle, high = np.interp([-_QUARTILE, 0.0, _QUARTILE], r, x)
-    q1, q2, q3 = np.quantile(s[kept], [0.25, 0.5, 0.75])
+    q1, q2, q3 = _quartiles(s[kept])
     if q3 - q1 <= 1e-12 * max(abs(q1), abs(q3), 1e-300):
         return np.zeros_like(s)
     if middle - x[0] < 1e-3 * (high - low) or low >= high:
         return np.zeros_like(s)
     matched = middle + (s - q2) * ((high - low) / (q3 - q1))
-    return np.asarray(np.interp(matched, x, r))
+    least, most = np.interp([-beyond, beyond], r, x)
+    far = np.flatnonzero((matched <= least) | (matched >= most))
+    scores = np.zeros(s.shape)
+    scores[far] = np.interp(matched[far], x, r)
+    return scores
+
+
+def _quartiles(s: Array) -> Array:
+    """As `numpy.quantile` has them, in a third of its time."""
+    at = np.array([0.25, 0.5, 0.75]) * (s.size - 1)
+    low = at.astype(np.int64)
+    high = np.minimum(low + 1, s.size - 1)
+    ordered = np.partition(s, sorted({*low.tolist(), *high.tolist()}))
+    return np.asarray(ordered[low] + (at - low) * (ordered[high] - ordered[low]))
 
 
 @lru_cache(maxsize=8)
@@ -237,10 +257,12 @@ def rejected(r: Array, level: float, limit: int) -> Array:
     from scipy.special import erfc
 
     n = r.size
-    p = erfc(np.abs(r) / math.sqrt(2.0))
-    few = np.flatnonzero(p <= level)  # no other row can be among them
-    order = few[np.argsort(p[few], kind="stable")]
-    passed = np.flatnonzero(p[order] <= level * np.arange(1, few.size + 1) / n)
+    few = np.flatnonzero(r)  # where there is a score at all
+    p = erfc(np.abs(r[few]) / math.sqrt(2.0))
+    few, p = few[p <= level], p[p <= level]  # no other row can be among them
+    near = np.argsort(p, kind="stable")
+    order = few[near]
+    passed = np.flatnonzero(p[near] <= level * np.arange(1, few.size + 1) / n)
     out = np.zeros(n, dtype=bool)
     if passed.size:
         out[order[: min(int(passed[-1]) + 1, limit)]] = True

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
+from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
@@ -32,6 +33,7 @@ _EXAMPLES: dict[str, Any] = {
 class _Fitted(NamedTuple):
     estimator: Any
     rows: Any  # numbers of the examples it was fitted on
+    examples: Any  # and those
 
 
 def _steps(estimator: Any) -> tuple[Any, Any]:
@@ -51,6 +53,14 @@ def _weights(sample_weight: Any, X: Any) -> Any:
         row = int(np.argmax(weight < 0.0))
         raise ValueError(f"sample_weight: expected numbers >= 0, got {weight[row]} in row {row}")
     return weight
+
+
+def _overwrites(estimator: Any) -> bool:
+    """Whether a step was told that it may write into its input."""
+    return any(
+        name.rpartition("__")[2] in ("copy", "copy_X") and value is False
+        for name, value in estimator.get_params().items()
+    )
 
 
 def _dense(coefficients: Any) -> Any:
@@ -96,6 +106,10 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         n_directions: int,
     ) -> None:
         n = X.shape[0]
+        shared = not _overwrites(base)
+
+        def taken(rows: Any) -> Any:
+            return X if shared and len(rows) == n else X[rows]
 
         def fit(rows: Any) -> _Fitted:
             model = clone(base)
@@ -103,17 +117,19 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             if weight is not None:
                 name = model.steps[-1][0] + "__" if isinstance(model, Pipeline) else ""
                 keywords[name + "sample_weight"] = weight[rows]
-            model.fit(X[rows], y[rows], **keywords)
-            return _Fitted(model, rows)
+            examples = taken(rows)
+            model.fit(examples, y[rows], **keywords)
+            return _Fitted(model, rows, examples if shared else taken(rows))
 
         def gradients(fitted: _Fitted, rows: Any) -> OuterGradients:
             """At rows among which are all that the model was fitted on."""
             before, last = _steps(fitted.estimator)
-            Z = X[rows] if before is None else before.transform(X[rows])
-            own = slice(None)
-            if len(rows) > len(fitted.rows):
-                own = np.searchsorted(rows, fitted.rows)
-            a = self._derivatives(last, Z, y[rows])
+            whole = len(rows) > len(fitted.rows)
+            own = np.searchsorted(rows, fitted.rows) if whole else slice(None)
+            Z = taken(rows) if whole else fitted.examples
+            with config_context(assume_finite=True):  # they have been checked
+                Z = Z if before is None else before.transform(Z)
+                a = self._derivatives(last, Z, y[rows])
             dual = _subgradients(last, len(fitted.rows))
             if dual is not None:
                 a[own] = dual
@@ -121,8 +137,9 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
                 a = a * (weight[rows] if a.ndim == 1 else weight[rows, None])
             if not getattr(last, "fit_intercept", True):
                 return OuterGradients(a, Z)
-            center = np.asarray(Z[own].mean(axis=0), float).ravel()
-            return OuterGradients(a, Z, intercept=True, center=center)
+            share = np.zeros(len(rows))
+            share[own] = 1.0 / len(fitted.rows)
+            return OuterGradients(a, Z, intercept=True, center=np.asarray(share @ Z).ravel())
 
         result = sever(
             fit,
