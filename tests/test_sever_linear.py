@@ -168,6 +168,12 @@ def test_enron_with_stored_poison(data_dir: Path) -> None:
     assert (found.predict(X_test) != y_test).mean() < 0.045
 
 
+def test_a_class_in_place_of_an_estimator_is_refused() -> None:
+    X = np.random.default_rng(0).normal(size=(40, 3))
+    with pytest.raises(TypeError, match="instance of scikit-learn estimator instead of a class"):
+        SeverRegressor(Ridge).fit(X, X[:, 0])
+
+
 @pytest.mark.parametrize("estimator", [SeverRegressor(), SeverClassifier()])
 def test_negative_weights_are_refused(estimator: Any) -> None:
     X = np.random.default_rng(0).normal(size=(40, 3))

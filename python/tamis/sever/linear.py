@@ -106,7 +106,7 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         n_directions: int,
     ) -> None:
         n = X.shape[0]
-        shared = not _overwrites(base)
+        shared = not _overwrites(clone(base))  # a class in place of an instance is told by clone
 
         def taken(rows: Any) -> Any:
             return X if shared and len(rows) == n else X[rows]
