@@ -178,3 +178,13 @@ def test_poison_is_as_in_the_protocol(kind: Any) -> None:
         poison(images, labels, trigger, 2, source=8)
     with pytest.raises(ValueError, match="reaches pixel"):
         Trigger("ell", (8, 8)).stamp(images)
+
+
+def test_differences_too_small_for_float32_are_refused() -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    labels = np.arange(200) % 2
+    for detector in (SpectralSignatures(0.05), Spectre(0.05)):
+        with pytest.raises(ValueError, match=r"can hold"):
+            detector.fit(rows * np.float32(1e-30), labels)
+    same = SpectralSignatures(0.05).fit(np.ones((200, 5), np.float32), labels)
+    assert not same.scores_.any()

@@ -213,3 +213,12 @@ def test_europe(data_dir: Any, seed: int) -> None:
         clean,
         atol=1e-10,
     )
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+def test_a_covariance_that_the_dtype_cannot_hold_is_refused(scale: float) -> None:
+    X = np.random.default_rng(0).normal(size=(300, 4)) * scale
+    with pytest.raises(ValueError, match=r"float32 can hold; rescale"):
+        RobustCovariance().fit(X.astype(np.float32))
+    found = RobustCovariance().fit(X)
+    np.testing.assert_allclose(found.covariance_ @ found.precision_, np.eye(4), atol=1e-8)

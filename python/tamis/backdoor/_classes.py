@@ -257,6 +257,13 @@ def top_directions(
         rows, rank, weights=weights, mean=mean.astype(rows.dtype), tol=_TOLERANCE, seed=seed,
         num_threads=threads,
     )  # fmt: skip
+    if found.values[0] < np.finfo(rows.dtype).tiny:
+        apart = rows if weights is None else rows[members]
+        if (apart != apart[0]).any():
+            raise ValueError(
+                f"representations: expected values whose squares {rows.dtype} can hold, got "
+                f"differences of {np.ptp(apart, axis=0).max():g}: rescale them"
+            )
     return np.asarray(found.values, np.float64), np.asarray(found.vectors, np.float64)
 
 

@@ -137,8 +137,11 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         self._root = full.whiten / np.sqrt(factor)
         self._mean = full.mean
         self.location_ = _rows.in_library_of(full.mean, rows)
-        self.covariance_ = _rows.in_library_of(full.covariance * factor, rows)
-        self.precision_ = _rows.in_library_of(_inverse(full.covariance * factor, full.rank), rows)
+        covariance = full.covariance * factor
+        precision = _inverse(covariance, full.rank)
+        _require_room(covariance, precision, _arrays.dtype_name(rows))
+        self.covariance_ = _rows.in_library_of(covariance, rows)
+        self.precision_ = _rows.in_library_of(precision, rows)
         self.support_ = _rows.in_library_of(found.kept, rows)
         self.weights_ = _rows.in_library_of(found.kept.astype(np.float64), rows)
         self.eigenvalues_ = np.array(found.values)
@@ -172,6 +175,15 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         scale = np.sqrt(np.diag(_rows.as_numpy(self.covariance_)).astype(np.float64))
         parts = parts_of_form(gap, self._root, scale)
         return score, direction / length, score**0.5, float(score > 0.0), parts
+
+
+def _require_room(covariance: Any, precision: Any, dtype: str) -> None:
+    most = float(np.finfo(dtype).max)
+    if max(np.abs(covariance).max(), np.abs(precision).max()) > most:
+        raise ValueError(
+            f"X: expected values whose covariance and its inverse {dtype} can hold; rescale the "
+            "columns or pass float64"
+        )
 
 
 def find_clean_rows(estimator: Any, array: NDArray[Any]) -> tuple[Found, int]:

@@ -55,12 +55,9 @@ def _weights(sample_weight: Any, X: Any) -> Any:
     return weight
 
 
-def _overwrites(estimator: Any) -> bool:
-    """Whether a step was told that it may write into its input."""
-    return any(
-        name.rpartition("__")[2] in ("copy", "copy_X") and value is False
-        for name, value in estimator.get_params().items()
-    )
+def _may_write(estimator: Any) -> bool:
+    """Whether fitting could change its input: a transformer's code, or a model that was told so."""
+    return isinstance(estimator, Pipeline) or getattr(estimator, "copy_X", True) is False
 
 
 def _dense(coefficients: Any) -> Any:
@@ -106,7 +103,7 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         n_directions: int,
     ) -> None:
         n = X.shape[0]
-        shared = not _overwrites(clone(base))  # a class in place of an instance is told by clone
+        shared = not _may_write(clone(base))  # a class in place of an instance is told by clone
 
         def taken(rows: Any) -> Any:
             return X if shared and len(rows) == n else X[rows]
