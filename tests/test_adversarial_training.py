@@ -344,3 +344,13 @@ def test_bad_arguments(change: dict[str, Any], error: type[Exception], message: 
     arguments = {"data": data(), "epochs": 1, **OPTIONS, **change}
     with pytest.raises(error, match=message):
         adversarial.train(network(), **arguments)
+
+
+def test_one_image_left_over_joins_the_batch_before() -> None:
+    """Batch normalisation over one row of features is an error of torch's."""
+    x, y = torch.rand(9, 6), torch.arange(9) % 3
+    model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 3))
+    run = adversarial.train(
+        model, (x, y), "gaussian", sigma=0.1, num_noise=1, epochs=2, batch_size=4
+    )
+    assert run.step == 2 * 2
