@@ -54,7 +54,7 @@ def test_classify(table: Path, capsys: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--target", "colour"], 2, "no column 'colour'"),
+        (["--target", "colour"], 1, "no column 'colour'"),
         (["--target", "price", "--contamination", "0.5"], 2, "contamination"),
         (["--target", "price", "--alpha", "0"], 2, "alpha"),
         ([], 2, "target"),
@@ -68,3 +68,28 @@ def test_wrong_usage(table: Path, words: list[str], code: int, message: str, cap
 def test_missing_file(tmp_path: Path, capsys: Any) -> None:
     assert main(["sever", "regress", str(tmp_path / "no.csv"), "--target", "y"]) == 1
     assert "no.csv" in capsys.readouterr().err
+
+
+def test_chosen_columns(table: Path, capsys: Any) -> None:
+    command = ["sever", "regress", str(table), "--target", "price", "--json"]
+    assert main([*command, "--columns", "a", "2"]) == 0
+    assert json.loads(capsys.readouterr().out)["columns"] == ["a", "c"]
+    assert main([*command, "--columns", "0:3", "--target", "-2"]) == 0
+    assert json.loads(capsys.readouterr().out)["columns"] == ["a", "b", "c"]
+    assert main([*command, "--columns", "a", "price"]) == 1
+    assert "twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["mean", "outliers", "sever"])
+def test_outputs_are_checked_before_the_work(command: str, tmp_path: Path, capsys: Any) -> None:
+    """Even before the file is read, which is not there."""
+    words = {
+        "mean": ["-o"],
+        "outliers": ["--csv"],
+        "sever": ["regress", "--target", "y", "-o"],
+    }[command]
+    file = str(tmp_path / "no.csv")
+    task, options = (words[:1], words[1:]) if command == "sever" else ([], words)
+    for name, reason in ((tmp_path / "no" / "out.csv", "in no folder"), (tmp_path, "is a folder")):
+        assert main([command, *task, file, *options, str(name)]) == 2
+        assert reason in capsys.readouterr().err

@@ -16,6 +16,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Final, TextIO
 
 __all__ = ["UsageError", "main"]
@@ -83,8 +84,20 @@ def _run(arguments: list[str]) -> int:
     if args.command is None:
         parser.print_help(sys.stderr)
         return 2
+    _check_outputs(args)
     code: int = import_module(f"tamis.cli.{args.command}").run(args)
     return code
+
+
+def _check_outputs(args: argparse.Namespace) -> None:
+    """Say before any work that a file could not be written."""
+    for name in ("csv", "map", "plot", "plot_p_lower", "out"):
+        path = getattr(args, name, None)
+        if not isinstance(path, Path):  # train and demo make the folder that --out names, a text
+            continue
+        if path.is_dir() or not path.parent.is_dir():
+            what = "is a folder" if path.is_dir() else "is in no folder that exists"
+            raise UsageError(f"--{name.replace('_', '-')}: {path} {what}")
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:

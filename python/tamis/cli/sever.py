@@ -44,6 +44,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add("task", choices=("regress", "classify"))
     add("file", type=Path, metavar="FILE", help="table: .csv, .tsv, .txt, .npy or .npz")
     add("--target", required=True, metavar="NAME", help="column to predict: its name or number")
+    add(
+        "--columns", nargs="+", default=[], metavar="C", help="columns to predict from [all others]"
+    )
     add("--key", help="array of an .npz file")
     add("--contamination", type=float, default=0.1, metavar="SHARE", help="of bad rows [0.1]")
     add("--alpha", type=float, default=1.0, help="penalty of the ridge, or 1/C [1.0]")
@@ -67,12 +70,13 @@ def run(args: argparse.Namespace) -> int:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from tamis.cli.tables import load_table
+    from tamis.cli.tables import load_table, numbers_of
     from tamis.sever import SeverClassifier, SeverRegressor
 
-    table = load_table(args.file, key=args.key)
+    chosen = [*args.columns, args.target] if args.columns else []
+    table = load_table(args.file, key=args.key, columns=chosen)
     names = list(table.names)
-    target = _column(args.target, names)
+    (target,) = [len(names) - 1] if chosen else numbers_of(args.file, names, [args.target])
     values = np.asarray(table.values, dtype=np.float64)
     y, X = values[:, target], np.delete(values, target, axis=1)
     del names[target]
@@ -97,15 +101,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(_text(args, facts))
     return 0
-
-
-def _column(text: str, names: list[str]) -> int:
-    if text in names:
-        return names.index(text)
-    if text.lstrip("-").isdigit() and -len(names) <= int(text) < len(names):
-        return int(text) % len(names)
-    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    raise UsageError(f"--target: no column {text!r}; there are {shown}")
 
 
 def _facts(

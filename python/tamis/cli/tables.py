@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tamis import _rows
 
-__all__ = ["Table", "load_table"]
+__all__ = ["Table", "load_table", "numbers_of"]
 
 _KEYS = ("X", "x", "data", "features", "embeddings", "X_train", "x_train")
 _DELIMITERS = ",;\t|"
@@ -93,7 +93,7 @@ def load_table(path: Path, *, key: str | None = None, columns: Sequence[str] = (
     if head[:2] == b"PK" or head[:6] == b"\x93NUMPY":
         array = _npz_array(path, key) if head[:2] == b"PK" else _npy_array(path, key)
         names = [str(column) for column in range(array.shape[1])]
-        chosen = _numbers_of(path, names, columns)
+        chosen = numbers_of(path, names, columns)
         first, stop = chosen[0], chosen[-1] + 1
         together = chosen == list(range(first, stop))  # then they need not be copied
         values = _rows.as_rows(array[:, first:stop] if together else array[:, chosen], str(path))
@@ -145,7 +145,7 @@ def _two_axes(array: NDArray[Any], where: str) -> NDArray[Any]:
     return array
 
 
-def _numbers_of(path: Path, names: list[str], columns: Sequence[str]) -> list[int]:
+def numbers_of(path: Path, names: list[str], columns: Sequence[str]) -> list[int]:
     """Numbers of columns; a name goes before a number that looks the same."""
     if not columns:
         return list(range(len(names)))
@@ -273,7 +273,7 @@ def _is_number(cell: str) -> bool:
 def _read_text(path: Path, columns: Sequence[str]) -> Table:
     layout = _Layout.of(path)
     names = list(layout.names)
-    chosen = _numbers_of(path, names, columns)
+    chosen = numbers_of(path, names, columns)
     try:
         with _open_text(path) as file:
             lines = (text for _, text in _records(file, layout))
