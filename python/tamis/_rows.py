@@ -128,6 +128,17 @@ def in_library_of(result: NDArray[Any], like: Any) -> Any:
     return tensor.to(like.device, like.dtype) if result.dtype.kind == "f" else tensor
 
 
+def batches(count: int, size: int) -> list[slice]:
+    """Slices of ``size`` to train on. One row that is left over joins those before.
+
+    Batch normalisation has no use for one row by itself, and refuses it where it has no other axis.
+    """
+    ends = list(range(size, count, size))
+    if ends and size > 1 and count - ends[-1] == 1:
+        ends.pop()
+    return [slice(start, end) for start, end in zip([0, *ends], [*ends, count], strict=True)]
+
+
 def blocks(X: Any, numbers: int = _BLOCK_NUMBERS, least: int = 1) -> Iterator[slice]:
     """Slices of rows, each small enough for a float64 copy to stay in cache.
 

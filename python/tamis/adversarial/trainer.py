@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
+from tamis import _rows
 from tamis.adversarial.checkpoint import (
     load_checkpoint,
     rng_state,
@@ -330,20 +331,10 @@ def batches_of(
     def epoch(number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         order = np.random.Generator(np.random.Philox([recipe.seed, number])).permutation(len(X))
         index = torch.from_numpy(order).to(X.device)
-        for part in _cuts(len(X), recipe.batch_size):
+        for part in _rows.batches(len(X), recipe.batch_size):
             yield X[index[part]], y[index[part]]
 
     return epoch
-
-
-def _cuts(count: int, size: int) -> list[slice]:
-    """Slices of ``size``. One image that is left over joins those before: batch normalisation has
-    no use for it by itself, and refuses it where it has no other axis.
-    """
-    ends = list(range(size, count, size))
-    if ends and size > 1 and count - ends[-1] == 1:
-        ends.pop()
-    return [slice(start, end) for start, end in zip([0, *ends], [*ends, count], strict=True)]
 
 
 def batches_an_epoch(data: Any, recipe: Recipe) -> int | None:
@@ -352,7 +343,7 @@ def batches_an_epoch(data: Any, recipe: Recipe) -> int | None:
     if images is None and isinstance(data, (tuple, list)) and len(data) == 2:
         images = data[0] if hasattr(data[0], "shape") else None
     if images is not None:
-        return len(_cuts(len(images), recipe.batch_size))
+        return len(_rows.batches(len(images), recipe.batch_size))
     try:
         return len(data)
     except TypeError:  # an iterable without a length

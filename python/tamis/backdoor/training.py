@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tamis import _arrays
+from tamis import _arrays, _rows
 from tamis.backdoor.extraction import as_weights
 
 __all__ = ["SGDTrainer"]
@@ -116,17 +116,11 @@ class SGDTrainer:
 
 
 def _batches(dataset: Any, size: int, generator: Any) -> Iterator[tuple[Any, Any]]:
-    """Batches in random order; tensors are indexed at once, other datasets one by one.
-
-    A single example that is left over joins the batch before: batch normalisation has no use for it
-    by itself, and refuses it where it has no other axis.
-    """
+    """Batches in random order; tensors are indexed at once, other datasets one by one."""
     import torch
 
     order = torch.randperm(len(dataset), generator=generator)
-    parts = list(torch.split(order, size))
-    if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:
-        parts[-2:] = [torch.cat(parts[-2:])]
+    parts = [order[part] for part in _rows.batches(len(dataset), size)]
     if isinstance(dataset, torch.utils.data.TensorDataset):
         X, y = dataset.tensors
         for part in parts:
