@@ -6,7 +6,6 @@ from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.sparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -16,6 +15,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 
 from tamis.estimators._validation import thread_number
 from tamis.sever import losses
+from tamis.sever._linear_models import dense, is_hinge, loss_of, may_write, steps, subgradients
 from tamis.sever.driver import sever
 from tamis.sever.gradients import OuterGradients
 
@@ -36,14 +36,6 @@ class _Fitted(NamedTuple):
     examples: Any  # and those
 
 
-def _steps(estimator: Any) -> tuple[Any, Any]:
-    """The transformer of a pipeline (None without one) and the model at its end."""
-    if isinstance(estimator, Pipeline):
-        before = estimator[:-1]
-        return (before if len(before) else None), estimator[-1]
-    return None, estimator
-
-
 def _weights(sample_weight: Any, X: Any) -> Any:
     """None, or (n,) weights: a negative one would turn the example's gradient round."""
     if sample_weight is None:
@@ -53,17 +45,6 @@ def _weights(sample_weight: Any, X: Any) -> Any:
         row = int(np.argmax(weight < 0.0))
         raise ValueError(f"sample_weight: expected numbers >= 0, got {weight[row]} in row {row}")
     return weight
-
-
-def _may_write(estimator: Any) -> bool:
-    """Whether fitting could change its input: a transformer's code, or a model that was told so."""
-    return isinstance(estimator, Pipeline) or getattr(estimator, "copy_X", True) is False
-
-
-def _dense(coefficients: Any) -> Any:
-    """What a model fitted to sparse examples may hold as a sparse matrix, as an array."""
-    sparse = scipy.sparse.issparse(coefficients)
-    return np.asarray(coefficients.toarray() if sparse else coefficients)
 
 
 class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -103,7 +84,7 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         n_directions: int,
     ) -> None:
         n = X.shape[0]
-        shared = not _may_write(clone(base))  # a class in place of an instance is told by clone
+        shared = not may_write(clone(base))  # a class in place of an instance is told by clone
 
         def taken(rows: Any) -> Any:
             return X if shared and len(rows) == n else X[rows]
@@ -120,14 +101,14 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
 
         def gradients(fitted: _Fitted, rows: Any) -> OuterGradients:
             """At rows among which are all that the model was fitted on."""
-            before, last = _steps(fitted.estimator)
+            before, last = steps(fitted.estimator)
             whole = len(rows) > len(fitted.rows)
             own = np.searchsorted(rows, fitted.rows) if whole else slice(None)
             Z = taken(rows) if whole else fitted.examples
             with config_context(assume_finite=True):  # they have been checked
                 Z = Z if before is None else before.transform(Z)
                 a = self._derivatives(last, Z, y[rows])
-            dual = _subgradients(last, len(fitted.rows))
+            dual = subgradients(last, len(fitted.rows))
             if dual is not None:
                 a[own] = dual
             if weight is not None:
@@ -329,7 +310,7 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
             )
         weight = _weights(sample_weight, X)
         base = LogisticRegression() if self.estimator is None else self.estimator
-        hinge = _is_hinge(_steps(base)[1])
+        hinge = is_hinge(steps(base)[1])
         readmit = not hinge if self.readmit == "auto" else bool(self.readmit)
         rounds, fraction = self.rounds, self.fraction
         if rounds is None:
@@ -352,9 +333,9 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
                 f"estimator: expected a linear classifier (with coef_), got {name}; "
                 "tamis.sever.sever takes any learner with its gradients"
             )
-        z = np.asarray(Z @ _dense(model.coef_).T) + model.intercept_
+        z = np.asarray(Z @ dense(model.coef_).T) + model.intercept_
         count = len(self.classes_)
-        derivative = _loss_of(model)
+        derivative = loss_of(model)
         if count == 2:
             return derivative(z[:, 0], 2.0 * codes - 1.0)
         if (
@@ -369,39 +350,3 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
         member = (codes[:, None] == first) | (codes[:, None] == second)
         sign = np.where(codes[:, None] == first, 1.0, -1.0)
         return derivative(z, sign) * member
-
-
-def _subgradients(model: Any, examples: int) -> Any:
-    """The subgradients that ``SVC`` itself chose for two classes, (examples,); None for others.
-
-    On the margin any number between -y and 0 is a subgradient of the hinge; the optimal dual
-    variables over C are those that make the gradients sum to zero with the penalty's. Which side
-    of the margin a support vector lies on is otherwise decided by the solver's tolerance.
-    """
-    if type(model).__name__ != "SVC" or len(model.classes_) > 2 or model.class_weight is not None:
-        return None
-    found = np.zeros(examples)
-    found[model.support_] = -_dense(model.dual_coef_)[0] / model.C
-    return found
-
-
-def _is_hinge(model: Any) -> bool:
-    name, loss = type(model).__name__, getattr(model, "loss", None)
-    return name == "SVC" or loss == "hinge"
-
-
-def _loss_of(model: Any) -> Any:
-    name, loss = type(model).__name__, getattr(model, "loss", None)
-    if name == "SVC":
-        return losses.hinge
-    if name == "LogisticRegression":
-        return losses.logistic
-    known = {
-        "hinge": losses.hinge,
-        "squared_hinge": losses.squared_hinge,
-        "log_loss": losses.logistic,
-        "modified_huber": losses.modified_huber,
-    }
-    if loss not in known:
-        raise ValueError(f"estimator: no gradient is known of {name} with loss {loss!r}")
-    return known[loss]

@@ -1,0 +1,71 @@
+"""What scikit-learn's linear models say of themselves: steps, losses, subgradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from tamis.sever import losses
+
+__all__ = ["dense", "is_hinge", "loss_of", "may_write", "steps", "subgradients"]
+
+
+def steps(estimator: Any) -> tuple[Any, Any]:
+    """The transformer of a pipeline (None without one) and the model at its end."""
+    from sklearn.pipeline import Pipeline
+
+    if isinstance(estimator, Pipeline):
+        before = estimator[:-1]
+        return (before if len(before) else None), estimator[-1]
+    return None, estimator
+
+
+def may_write(estimator: Any) -> bool:
+    """Whether fitting could change its input: a transformer's code, or a model that was told so."""
+    from sklearn.pipeline import Pipeline
+
+    return isinstance(estimator, Pipeline) or getattr(estimator, "copy_X", True) is False
+
+
+def dense(coefficients: Any) -> Any:
+    """What a model fitted to sparse examples may hold as a sparse matrix, as an array."""
+    sparse = scipy.sparse.issparse(coefficients)
+    return np.asarray(coefficients.toarray() if sparse else coefficients)
+
+
+def subgradients(model: Any, examples: int) -> Any:
+    """The subgradients that ``SVC`` itself chose for two classes, (examples,); None for others.
+
+    On the margin any number between -y and 0 is a subgradient of the hinge; the optimal dual
+    variables over C are those that make the gradients sum to zero with the penalty's. Which side
+    of the margin a support vector lies on is otherwise decided by the solver's tolerance.
+    """
+    if type(model).__name__ != "SVC" or len(model.classes_) > 2 or model.class_weight is not None:
+        return None
+    found = np.zeros(examples)
+    found[model.support_] = -dense(model.dual_coef_)[0] / model.C
+    return found
+
+
+def is_hinge(model: Any) -> bool:
+    name, loss = type(model).__name__, getattr(model, "loss", None)
+    return name == "SVC" or loss == "hinge"
+
+
+def loss_of(model: Any) -> Any:
+    name, loss = type(model).__name__, getattr(model, "loss", None)
+    if name == "SVC":
+        return losses.hinge
+    if name == "LogisticRegression":
+        return losses.logistic
+    known = {
+        "hinge": losses.hinge,
+        "squared_hinge": losses.squared_hinge,
+        "log_loss": losses.logistic,
+        "modified_huber": losses.modified_huber,
+    }
+    if loss not in known:
+        raise ValueError(f"estimator: no gradient is known of {name} with loss {loss!r}")
+    return known[loss]
