@@ -66,17 +66,16 @@ def spectrum(
     weights /= weights.sum()
     k = min(k, n, p)
     if isinstance(gradients, np.ndarray):
-        mean = np.asarray(weights @ gradients, dtype=np.float64)
         if p <= ops.spectral.MAX_COLUMNS:
+            mean = np.asarray(weights @ gradients, dtype=np.float64)
             return _dense(gradients, mean, k, num_threads)
         gradients = aslinearoperator(gradients)
-    else:
-        mean = np.asarray(gradients.rmatvec(weights), dtype=np.float64)
     alive, read = slice(None), gradients
     if isinstance(gradients, OuterGradients):
         alive, read = gradients.nonzero()
         if not read.shape[0]:
             return Spectrum(0.0, np.zeros(n))
+    mean = np.asarray(read.rmatvec(weights[alive]), dtype=np.float64)
     rows = _Centered(read, mean, n - read.shape[0])
     if not np.isfinite(mean).all():
         raise _not_finite(gradients.matvec(np.ones(p)))
@@ -85,7 +84,7 @@ def spectrum(
         u, sizes, _ = np.linalg.svd(table, full_matrices=False)
         top, projections = float(sizes[0] ** 2), u[:, :k] * sizes[:k]
     elif _is_fused(read):
-        whole = mean if center_rows is None else gradients.rmatvec(np.full(n, 1.0 / n))
+        whole = mean if center_rows is None else read.rmatvec(np.full(read.shape[0], 1.0 / n))
         squares, vectors = _block_krylov(
             _fused(read, mean, whole, n, num_threads), p, k, _start(read, k, num_threads)
         )

@@ -221,7 +221,7 @@ def sever(
             reason = "nothing_left"
             record("filter", top, after, active)
             break
-        _check_classes(per_class, after)
+        _check_classes(classes, per_class, after)
         model = fitted(after)
         before, active = active, after
         if record("filter", top, active, before):
@@ -232,7 +232,7 @@ def sever(
         for _ in range(_MAX_READMISSIONS):
             scores, top = scored()
             after = _best(scores, share, classes, order)
-            _check_classes(per_class, after)
+            _check_classes(classes, per_class, after)
             if np.array_equal(after, active):
                 reason = "stable" if scores.any() else "nothing_left"
                 break
@@ -330,14 +330,14 @@ def _best(
     return np.sort(np.concatenate(kept))
 
 
-def _check_classes(per_class: Any, rows: Indices) -> None:
+def _check_classes(classes: Indices | None, per_class: Any, rows: Indices) -> None:
     if not len(rows):
         raise ValueError("contamination, fraction: every example would be dropped")
-    if per_class is not None:
-        labels = np.asarray(per_class)
-        lost = np.setdiff1d(labels, labels[rows])
-        if lost.size:
+    if classes is not None:
+        left = np.bincount(classes[rows], minlength=int(classes.max()) + 1)
+        if not left.all():
+            lost = np.unique(per_class)[left == 0][0]
             raise ValueError(
-                f"per_class: class {lost[0]} would lose all its examples: too small for this "
+                f"per_class: class {lost} would lose all its examples: too small for this "
                 "fraction and number of rounds"
             )
