@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 import numpy as np
+from scipy.sparse.linalg import eigsh
 
 import tamis
 
@@ -37,8 +38,6 @@ def published(X: Any, eps: float, tau: float, constant: float) -> tuple[Any, Any
         F = products.T @ products / n
         eye = np.eye(d).ravel()
         F -= np.outer(eye, eye)
-        from scipy.sparse.linalg import eigsh
-
         value, vector = eigsh(F, 1, which="LM", v0=np.ones(d * d))
         if value[0] / 2 < 1.0:
             return S, rows

@@ -174,7 +174,7 @@ def clean(
     kept = ~removed
     _require_every_class(known, kept)
     report = {
-        label: _with_removed(entry, int(removed[known == label].sum()))
+        label: replace(entry, removed=int(removed[known == label].sum()))
         for label, entry in report.items()
     }
     tell("removed", np.flatnonzero(removed))
@@ -198,7 +198,8 @@ def _examples(dataset: Any, labels: Any) -> tuple[Any, NDArray[np.int64]]:
             raise ValueError("labels: expected None with (X, y), which has its labels")
         X, y = (as_tensor(part) for part in dataset)
         X = X.float() / 255 if X.dtype == torch.uint8 else X
-        return torch.utils.data.TensorDataset(X, _checked(y, len(X))), _checked(y, len(X)).numpy()
+        y = _checked(y, len(X))
+        return torch.utils.data.TensorDataset(X, y), y.numpy()
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise TypeError(f"dataset: expected (X, y) or a dataset, got {type(dataset).__name__}")
     if labels is None:
@@ -311,10 +312,6 @@ def _combined(
         removed[members] = detectors[name].removed_[members]
         report[label], deciding[label] = detectors[name].class_report_[label], name
     return scores, removed, report, deciding
-
-
-def _with_removed(entry: ClassReport, removed: int) -> ClassReport:
-    return replace(entry, removed=removed)
 
 
 def _require_every_class(labels: NDArray[np.int64], kept: NDArray[np.bool_]) -> None:
