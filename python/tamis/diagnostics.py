@@ -84,7 +84,7 @@ def outlier_map(X: Any, support: Any = None, *, n_components: int | None = None)
     """
     from scipy.special import chdtri
 
-    from tamis.estimators._covariance_filter import moments
+    from tamis.estimators._moments import moments
 
     array = _rows.as_numpy(_rows.as_rows(X))
     _rows.check_finite(array)

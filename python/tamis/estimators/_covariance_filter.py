@@ -19,15 +19,15 @@ from numpy.typing import NDArray
 
 from tamis import ops
 from tamis.estimators._concentration import concentrated, is_small
+from tamis.estimators._moments import Moments, moments, whitened
 from tamis.estimators._quadratic import (
-    cached_blocks,
     gaussianised,
     quadratic_forms,
     rejected,
     top_forms,
 )
 
-__all__ = ["Moments", "filter_covariance", "mean_of", "moments"]
+__all__ = ["Found", "filter_covariance"]
 
 Array = NDArray[Any]
 LEVEL = 0.02  # share of good rows among those left out that is put up with
@@ -38,21 +38,8 @@ NUM_FORMS = 3
 # and which is cut decides much (AUC .984 or .9935 on breastw): exact where that costs little.
 FINE, ROUGH = 1e-3, 0.05
 FEW_COLUMNS = 28  # some 400 dimensions of forms
-ROWS_A_DIRECTION = 5  # fewer rows than this for each direction: whitened rows are all alike
 READMISSIONS = 15
 SEPARATION = 4.0  # pooled standard deviations between a removed cluster and the survivors
-_FURTHEST = 1e15  # whitened; in float32 squares of this are far from overflow
-
-
-@dataclass
-class Moments:
-    """Mean, covariance, and the maps to and from whitened coordinates."""
-
-    mean: Array
-    covariance: Array
-    whiten: Array  # (d, r): rows @ whiten have the identity as covariance
-    back: Array  # (r, d): and this brings them back, all but directions that were left out
-    rank: int  # of the covariance; r may be less
 
 
 @dataclass
@@ -65,63 +52,6 @@ class Found:
     values: list[float] = field(default_factory=list)
     stop_reason: str = "explained"
     radius_cut: bool = False
-
-
-def mean_of(X: Array, kept: Array) -> Array:
-    """Mean of the kept rows, summed in float64."""
-    return np.asarray(np.mean(X, axis=0, dtype=np.float64, where=kept[:, None]))
-
-
-def moments(X: Array, kept: Array, centred: bool, tall: bool = True) -> Moments:
-    """Moments of the kept rows in float64, in blocks.
-
-    One pass: products are summed about the mean of the first block, which is near enough to the
-    mean for nothing to cancel.
-    """
-    d = X.shape[1]
-    count = int(kept.sum())
-    shift, total = np.zeros(d), np.zeros(d)
-    C = np.zeros((d, d))
-    began = False
-    with np.errstate(over="ignore", invalid="ignore"):
-        for rows in cached_blocks(X):
-            part, inside = X[rows], kept[rows]
-            if not inside.all():
-                part = part[inside]
-            if not began and not centred and len(part):
-                shift = part.mean(axis=0, dtype=np.float64)
-            began = began or len(part) > 0
-            part = part - shift
-            total += part.sum(axis=0)
-            C += part.T @ part
-        total /= max(count, 1)
-        C /= max(count, 1)
-        mean = np.zeros(d) if centred else shift + total
-        if not centred:
-            C -= np.outer(total, total)
-    if not np.isfinite(C).all():
-        raise ValueError("X: expected values whose squares are finite, got larger ones")
-    sd = np.sqrt(np.maximum(np.diag(C), 0.0))
-    floor = 64 * np.finfo(X.dtype).eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
-    flat = sd <= floor  # constant up to rounding
-    inverse = np.where(flat, 0.0, 1.0 / np.where(flat, 1.0, sd))
-    w, U = np.linalg.eigh(C * np.outer(inverse, inverse))
-    good = w > max(w[-1], 0.0) * max(count, d) * 4 * np.finfo(X.dtype).eps
-    rank = int(good.sum())
-    if tall:
-        good &= np.arange(d) >= d - max(count // ROWS_A_DIRECTION, 1)
-    root = np.sqrt(w[good])
-    back = (np.where(flat, 0.0, sd)[:, None] * U[:, good] * root).T
-    return Moments(mean, C, inverse[:, None] * U[:, good] / root, back, rank)
-
-
-def _whitened(X: Array, found: Moments) -> Array:
-    """In float32, from products in float64: rows are judged by their order of magnitude."""
-    Z = np.empty((X.shape[0], found.whiten.shape[1]), np.float32)
-    for rows in cached_blocks(X):
-        part = (X[rows] - found.mean) @ found.whiten
-        Z[rows] = np.clip(part, -_FURTHEST, _FURTHEST, out=part)
-    return Z
 
 
 def filter_covariance(
@@ -164,14 +94,15 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
     now = moments(X, kept, centred)
     Z = None
     for _ in range(rounds):
-        d = now.whiten.shape[1]
+        d = now.inside
         if d == 0:
             reason = "zero_variance"
             break
-        Z = _whitened(X, now)
+        Z = whitened(X, now)
+        inner = Z[:, :d]
         m = int(kept.sum())
         edge = 2.0 * SLACK * (1.0 + np.sqrt(d * (d + 1) / 2 / m)) ** 2
-        rows = Z if m == n else Z[kept]
+        rows = inner if m == n else inner[kept]
         tol = FINE if d <= FEW_COLUMNS else ROUGH
         variances, forms = top_forms(rows, NUM_FORMS, seed, enough=edge, tol=tol)
         values.append(float(variances[0]) if variances.size else 2.0)
@@ -179,7 +110,7 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
         best, form = np.zeros(n, dtype=bool), None
         for V in [_radius(d), *forms]:
             out = np.zeros(n, dtype=bool)
-            scores = gaussianised(quadratic_forms(Z, V), V, kept, UNSUSPICIOUS)
+            scores = gaussianised(quadratic_forms(inner, V), V, kept, UNSUSPICIOUS)
             out[kept] = rejected(scores[kept], LEVEL, n)
             if out.sum() > best.sum():
                 best, form = out, V
@@ -190,7 +121,7 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
             reason = "removal_limit"
             break
         kept = kept & ~best
-        directions.append(now.whiten @ form @ now.whiten.T)
+        directions.append(now.whiten[:, :d] @ form @ now.whiten[:, :d].T)
         now, Z = moments(X, kept, centred), None
     found = Found(now, kept, len(values), values, reason)
     if directions:
@@ -203,23 +134,25 @@ def _readmit(
 ) -> None:
     """Judge every row along every direction that was used, until the set is stable.
 
-    ``Z`` are the rows as ``found.moments`` whitens them, where that has been done.
+    ``Z`` are the rows as ``found.moments`` whitens them, where that has been done. Rows that leave
+    the subspace of those kept are measured there, too; the law is that of rows which do not.
     """
     n = X.shape[0]
     for _ in range(READMISSIONS):
         now = found.moments
-        d = now.whiten.shape[1]
+        d = now.inside
         if d == 0:
             return
         if Z is None:
-            Z = _whitened(X, now)
+            Z = whitened(X, now)
         out = np.zeros(n, dtype=bool)
         for number, M in enumerate([None, *directions]):
-            V = _radius(d) if M is None else now.back @ M @ now.back.T
-            norm = np.linalg.norm(V)
+            V = np.eye(d + now.outside) if M is None else now.back @ M @ now.back.T
+            norm = np.linalg.norm(V[:d, :d])
             if norm > 0.0:
                 V /= norm
-                scores = gaussianised(quadratic_forms(Z, V), V, found.kept, UNSUSPICIOUS)
+                scores = quadratic_forms(Z, V)
+                scores = gaussianised(scores, V[:d, :d], found.kept, UNSUSPICIOUS)
                 hit = rejected(scores, LEVEL, n)
                 found.radius_cut |= number == 0 and bool(hit.any())
                 out |= hit
@@ -234,8 +167,8 @@ def _limited(X: Array, found: Found, limit: int, centred: bool) -> str | None:
     gone = np.flatnonzero(~found.kept)
     if gone.size <= limit:
         return None
-    Z = _whitened(X, found.moments)
-    distance = np.abs(np.square(Z[gone], dtype=np.float64).sum(axis=1) - Z.shape[1])
+    Z = whitened(X, found.moments)
+    distance = np.abs(np.square(Z[gone], dtype=np.float64).sum(axis=1) - found.moments.inside)
     found.kept[gone[np.argsort(distance, kind="stable")[: gone.size - limit]]] = True
     found.moments = moments(X, found.kept, centred)
     return "removal_limit"

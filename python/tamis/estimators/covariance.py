@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator
-from tamis.estimators._covariance_filter import Found, filter_covariance, moments
+from tamis.estimators._covariance_filter import Found, filter_covariance
 from tamis.estimators._explanation import ExplainMixin, parts_of_form
+from tamis.estimators._moments import moments
 from tamis.estimators._threshold import ThresholdMixin, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -129,7 +130,7 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         found, flagged = find_clean_rows(self, array)
         count = int(found.kept.sum())
         full = found.moments
-        if full.whiten.shape[1] < full.rank:  # the precision has all directions
+        if full.inside < full.rank:  # the precision has all directions
             full = moments(array, found.kept, bool(self.assume_centered), tall=False)
         distances = squared_lengths(array, full.mean, full.whiten)
         factor = _consistency(found, array, distances)
@@ -242,7 +243,7 @@ def _consistency(found: Found, array: NDArray[Any], distances: NDArray[np.float6
     """
     from scipy.special import chdtr
 
-    d = found.moments.whiten.shape[1]
+    d = found.moments.inside
     if not found.radius_cut or d == 0:
         return 1.0
     if d < found.moments.rank:

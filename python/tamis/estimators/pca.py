@@ -8,7 +8,7 @@ import numpy as np
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, TransformerMixin
-from tamis.estimators._covariance_filter import moments
+from tamis.estimators._moments import moments
 from tamis.estimators._validation import check_fitted, checked_rows
 from tamis.estimators.covariance import find_clean_rows
 

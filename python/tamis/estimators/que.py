@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, OutlierMixin
-from tamis.estimators._covariance_filter import Found, Moments, mean_of, moments
+from tamis.estimators._covariance_filter import Found
 from tamis.estimators._explanation import ExplainMixin, parts_of_form
+from tamis.estimators._moments import Moments, mean_of, moments
 from tamis.estimators._threshold import ThresholdMixin, labels_of, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -169,7 +170,7 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
             _rows.check_finite(given, "whiten")
             if given.shape[1] != d:
                 raise ValueError(f"whiten: expected {d} columns, got {given.shape[1]}")
-            good = moments(given, np.ones(len(given), dtype=bool), False)
+            good = moments(given, np.ones(len(given), dtype=bool), False, others=array)
             return good.whiten, Found(good, everything, 0, stop_reason="given"), good.mean
         if self.whiten not in ("robust", "none"):
             raise ValueError(f"whiten: expected 'robust', 'none' or an array, got {self.whiten!r}")
