@@ -46,7 +46,9 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     middle = np.zeros(A.shape[1]) if centred else _medians(A)
     scale = _MAD * _medians(np.abs(A - middle))
     Z = A - middle
+    off = np.zeros(len(A))
     if not (scale > 0).all():
+        off = _off_the_pattern(Z[:, scale == 0])
         Z, scale = Z[:, scale > 0], scale[scale > 0]
     Z /= scale
     n, d = Z.shape
@@ -65,12 +67,27 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     kept[:] = False
     kept[best] = True
     for _ in range(RETURNS):
-        scores = _normal_scores(_distances(Z, rough, kept, centred), d, int(kept.sum()))
+        more = float(off[kept].mean())  # dimensions that these columns are worth to rows kept
+        distances = _distances(Z, rough, kept, centred) + off
+        scores = _normal_scores(distances, d + more, int(kept.sum()))
         again = ~rejected(scores, level, n)
         if again.sum() < half or bool((again == kept).all()):
             break
         kept = again
     return kept
+
+
+def _off_the_pattern(gaps: Array) -> Array:
+    """Squared distances, (n,), in columns where most rows are at one value, from which gaps are.
+
+    They have no robust scale. As for other moments (`_moments`), it is the second moment of all
+    rows that measures: a share p of rows that leave such a value in the same way is 1 / p off.
+    """
+    size = np.sqrt(np.square(gaps).mean(axis=0))
+    gaps = gaps[:, size > 0] / size[size > 0]
+    w, U = np.linalg.eigh(gaps.T @ gaps / len(gaps))
+    good = w > len(w) * len(gaps) * np.finfo(np.float64).eps
+    return np.asarray(np.square(gaps @ (U[:, good] / np.sqrt(w[good]))).sum(axis=1))
 
 
 def _starts(Z: NDArray[np.float32], centred: bool) -> Iterator[Array]:
@@ -158,7 +175,7 @@ def _inverse_root(C: Array) -> tuple[Array, bool]:
     return np.asarray(U[:, good] / np.sqrt(w[good])), False
 
 
-def _normal_scores(distances2: Array, d: int, m: int) -> Array:
+def _normal_scores(distances2: Array, d: float, m: int) -> Array:
     """Distances on a normal scale, two-sided: by the F(d, m - d) law that a further row has.
 
     Their median is brought to that law's, which makes up for the half that was chosen because it
