@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tamis import ops
 from tamis.estimators._concentration import concentrated, is_small
-from tamis.estimators._moments import Moments, moments, whitened
+from tamis.estimators._moments import Moments, inverses, moments, whitened
 from tamis.estimators._quadratic import (
     gaussianised,
     quadratic_forms,
@@ -78,6 +78,8 @@ def filter_covariance(
         found = Found(moments(X, kept, centred), kept, 1, radius_cut=not kept.all())
     else:
         found = _gaussian(X, kept, centred, max_rounds, seed)
+        if found.kept.all() and found.moments.inside < found.moments.rank:
+            found = _first_order(X, found, centred, options)
     found.stop_reason = _limited(X, found, limit, centred) or found.stop_reason
     return found
 
@@ -111,6 +113,7 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
         for V in [_radius(d), *forms]:
             out = np.zeros(n, dtype=bool)
             scores = gaussianised(quadratic_forms(inner, V), V, kept, UNSUSPICIOUS)
+            scores = _beyond_overfit(scores, now)
             out[kept] = rejected(scores[kept], LEVEL, n)
             if out.sum() > best.sum():
                 best, form = out, V
@@ -127,6 +130,20 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
     if directions:
         _readmit(X, Z, found, directions, centred)
     return found
+
+
+def _first_order(X: Array, found: Found, centred: bool, options: dict[str, Any]) -> Found:
+    """Where few rows in many columns show nothing in their forms, a cluster shows in the variance.
+
+    Columns are standardised, which Gaussian rows of any covariance may be.
+    """
+    sd = np.sqrt(np.diag(found.moments.covariance))
+    Z = (X - found.moments.mean) * inverses(sd)
+    result = ops.iterative_filter(Z, **(options | {"rule": "gaussian_tail"}))
+    kept = np.asarray(result.support)
+    values = [float(v) for v in np.asarray(result.eigenvalues)]
+    now = moments(X, kept, centred)
+    return Found(now, kept, int(result.rounds), values, str(result.stop_reason))
 
 
 def _readmit(
@@ -153,6 +170,7 @@ def _readmit(
                 V /= norm
                 scores = quadratic_forms(Z, V)
                 scores = gaussianised(scores, V[:d, :d], found.kept, UNSUSPICIOUS)
+                scores = _beyond_overfit(scores, now)
                 hit = rejected(scores, LEVEL, n)
                 found.radius_cut |= number == 0 and bool(hit.any())
                 out |= hit
@@ -160,6 +178,15 @@ def _readmit(
             return
         found.kept = ~out
         found.moments, Z = moments(X, found.kept, centred), None
+
+
+def _beyond_overfit(scores: Array, now: Moments) -> Array:
+    """Without rows that are too near, where so few rows were whitened that others always are.
+
+    Leading directions of few rows in many columns are those rows' own noise, in which any other
+    row lies near the centre.
+    """
+    return scores if now.inside == now.rank else np.maximum(scores, 0.0)
 
 
 def _limited(X: Array, found: Found, limit: int, centred: bool) -> str | None:

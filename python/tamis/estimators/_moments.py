@@ -15,15 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis import _rows
 from tamis.estimators._quadratic import cached_blocks
 
-__all__ = ["Moments", "mean_of", "moments", "whitened"]
+__all__ = ["Moments", "inverses", "ledoit_wolf", "mean_of", "moments", "shrunk", "whitened"]
 
 Array = NDArray[Any]
 ROWS_A_DIRECTION = 5  # fewer rows than this for each direction: whitened rows are all alike
 _FLAT = 64.0  # roundings of the mean: a smaller standard deviation is none
 _NULL = 16.0  # squared roundings of a row: a smaller variance is none
 _LEFT = 1e3  # roundings of a row: nearer to the subspace it is within it
+_LEAST = 1e-12  # of the largest variance: so small is rounding
 _FURTHEST = 1e15  # whitened; in float32 squares of this are far from overflow
 
 
@@ -36,6 +38,7 @@ class Moments:
     whiten: Array  # (d, r + s): r coordinates in which the rows kept have the identity as
     back: Array  # (r + s, d)     covariance, then s in which they are 0 and other rows are not
     rank: int  # of the covariance; r may be less
+    sd: Array  # of the columns; 0 where the rows kept do not vary
     outside: int = 0  # s
 
     @property
@@ -49,12 +52,9 @@ def mean_of(X: Array, kept: Array) -> Array:
     return np.asarray(np.mean(X, axis=0, dtype=np.float64, where=kept[:, None]))
 
 
-def moments(
-    X: Array, kept: Array, centred: bool, tall: bool = True, others: Array | None = None
-) -> Moments:
-    """Moments of the kept rows in float64.
+def moments(X: Array, kept: Array, centred: bool, others: Array | None = None) -> Moments:
+    """Moments of the kept rows in float64, and as many whitened coordinates as these can bear.
 
-    ``tall``: as many whitened coordinates as the number of rows can bear; else all of them.
     ``others``: rows that may leave the subspace of those kept; by default the rest of ``X``.
     """
     d = X.shape[1]
@@ -66,7 +66,7 @@ def moments(
     eps = float(np.finfo(X.dtype).eps)
     flat = sd <= _FLAT * eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
     sd = np.where(flat, 0.0, sd)
-    inverse = _inverses(sd)
+    inverse = inverses(sd)
     w, U = np.linalg.eigh(C * np.outer(inverse, inverse))
     # rounding of the rows, which may be float32, and of the sums, which are float64
     of_rows = _NULL * np.square(eps * (np.abs(mean) * inverse + 1.0)).max(initial=0.0)
@@ -74,24 +74,19 @@ def moments(
     good = w > max(of_rows, of_sums)
     null = U[:, ~good]
     rank = int(good.sum())
-    if tall:
-        good &= np.arange(d) >= d - max(count // ROWS_A_DIRECTION, 1)
+    good &= np.arange(d) >= d - max(count // ROWS_A_DIRECTION, 1)
     root = np.sqrt(w[good])
     whiten = inverse[:, None] * U[:, good] / root
     back = (sd[:, None] * U[:, good] * root).T
-    outside = 0
-    if null.size and rank < count - (not centred):  # else the kept rows are too few to tell
-        if others is None:
-            gone, total = X[~kept], len(X)
-        else:
-            gone, total = others, len(others)
-        out, into = _outside(gone - mean, total, sd, null, eps)
-        outside = out.shape[1]
-        whiten, back = np.hstack([whiten, out]), np.vstack([back, into])
-    return Moments(mean, C, whiten, back, rank, outside)
+    found = Moments(mean, C, whiten, back, rank, sd)
+    if rank >= count - (not centred):  # too few rows to span more: flat columns alone are a fact
+        null = np.eye(d)[:, flat]
+    if null.size:
+        _add_outside(found, X, kept, others, null)
+    return found
 
 
-def _inverses(scale: Array) -> Array:
+def inverses(scale: Array) -> Array:
     """1 / scale, and 0 where it is 0."""
     return np.asarray(np.where(scale > 0.0, 1.0 / np.where(scale > 0.0, scale, 1.0), 0.0))
 
@@ -126,32 +121,77 @@ def _sums(X: Array, kept: Array, centred: bool) -> tuple[Array, Array]:
     return shift + total, C
 
 
-def _outside(gaps: Array, total: int, sd: Array, null: Array, eps: float) -> tuple[Array, Array]:
-    """Coordinates in which these rows leave the subspace of those kept: (d, s), and back, (s, d).
+def _add_outside(found: Moments, X: Array, kept: Array, others: Array | None, null: Array) -> None:
+    """Coordinates in which other rows leave the subspace of those kept.
 
-    Parameters
-    ----------
-    gaps : float64 array of shape (m, d)
-        From the mean of the rows kept.
-    total : int
-        All rows; the second moments are over these.
-    sd : array of shape (d,)
-        Of the rows kept. 0 where they do not vary: there the unit is the root mean square of all.
-    null : array of shape (d, t)
-        Orthonormal: what the rows kept do not span, in these units.
-    eps : float
-        Relative rounding of the rows.
+    ``null``: (d, t), orthonormal, what the rows kept do not span in units of their deviations, or
+    of the root mean square of all rows where they have none.
     """
-    unit = np.where(sd > 0.0, sd, np.sqrt(np.square(gaps).sum(axis=0) / total))
-    scaled = gaps * _inverses(unit)
+    gone, total = (X[~kept], len(X)) if others is None else (others, len(others))
+    gaps = gone - found.mean
+    unit = np.where(found.sd > 0.0, found.sd, np.sqrt(np.square(gaps).sum(axis=0) / total))
+    scaled = gaps * inverses(unit)
     off = scaled @ null
-    size = np.linalg.norm(scaled, axis=1, keepdims=True)
-    off[np.linalg.norm(off, axis=1) <= _LEFT * eps * size[:, 0]] = 0.0
+    within = _LEFT * np.finfo(X.dtype).eps * np.linalg.norm(scaled, axis=1)
+    off[np.linalg.norm(off, axis=1) <= within] = 0.0
     moment, W = np.linalg.eigh(off.T @ off / total)
     taken = moment > max(moment[-1], 0.0) * len(moment) * 4 * np.finfo(np.float64).eps
     root = np.sqrt(moment[taken])
     axes = null @ W[:, taken]
-    return _inverses(unit)[:, None] * axes / root, (unit[:, None] * axes * root).T
+    found.whiten = np.hstack([found.whiten, inverses(unit)[:, None] * axes / root])
+    found.back = np.vstack([found.back, (unit[:, None] * axes * root).T])
+    found.outside += root.size
+
+
+def shrunk(X: Array, kept: Array, found: Moments) -> Moments:
+    """The same where rows are many; else of all directions, by a covariance that few rows can bear.
+
+    Correlations are shrunk to the identity (`ledoit_wolf`), so that rows kept and others are
+    measured alike. Without it the rows kept, of which the covariance is, are all at one distance
+    where they are fewer than columns, and others are nearer.
+    """
+    varies = found.sd > 0.0
+    if found.inside == found.rank or not varies.any():
+        return found
+    d, columns = varies.size, int(varies.sum())
+    sd = found.sd[varies]
+    w, U = np.linalg.eigh(found.covariance[np.ix_(varies, varies)] / np.outer(sd, sd))
+    w = np.maximum(w, 0.0)
+    lengths = _rows.squared_projections(X, found.mean, np.diag(inverses(found.sd)))
+    share = ledoit_wolf(lengths[kept], w, columns)
+    w = np.maximum((1.0 - share) * w + share * w.sum() / columns, _LEAST * w[-1])
+    whiten, back = np.zeros((d, columns)), np.zeros((columns, d))
+    whiten[varies] = U / sd[:, None] / np.sqrt(w)
+    back[:, varies] = (sd[:, None] * U * np.sqrt(w)).T
+    made = Moments(found.mean, back.T @ back, whiten, back, columns, found.sd)
+    made.outside = found.outside
+    made.whiten = np.hstack([whiten, found.whiten[:, found.inside :]])
+    made.back = np.vstack([back, found.back[found.inside :]])
+    return made
+
+
+def ledoit_wolf(lengths: Array, values: Array, columns: int) -> float:
+    """How much of a multiple of the identity a covariance needs, in [0, 1].
+
+    Parameters
+    ----------
+    lengths : array of shape (m,)
+        Squared lengths of the rows about their mean.
+    values : array
+        Eigenvalues of their covariance; those missing are 0.
+    columns : int
+
+    Notes
+    -----
+    Source: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
+    matrices", section 3.2.
+    """
+    square = float(np.square(values).sum())
+    spread = square - float(values.sum()) ** 2 / columns  # d2 times the columns
+    if spread <= 0.0:
+        return 1.0
+    fourth = float(np.square(lengths).mean())
+    return float(min(max(fourth - square, 0.0) / lengths.size / spread, 1.0))
 
 
 def whitened(X: Array, found: Moments) -> Array:

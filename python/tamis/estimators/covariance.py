@@ -11,7 +11,7 @@ from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator
 from tamis.estimators._covariance_filter import Found, filter_covariance
 from tamis.estimators._explanation import ExplainMixin, parts_of_form
-from tamis.estimators._moments import moments
+from tamis.estimators._moments import shrunk
 from tamis.estimators._threshold import ThresholdMixin, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -129,9 +129,7 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         _rows.check_finite(array)
         found, flagged = find_clean_rows(self, array)
         count = int(found.kept.sum())
-        full = found.moments
-        if full.inside < full.rank:  # the precision has all directions
-            full = moments(array, found.kept, bool(self.assume_centered), tall=False)
+        full = shrunk(array, found.kept, found.moments)
         distances = squared_lengths(array, full.mean, full.whiten)
         factor = _consistency(found, array, distances)
         self.consistency_factor_ = factor

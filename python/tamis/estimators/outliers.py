@@ -24,6 +24,9 @@ from tamis.estimators._validation import (
 __all__ = ["SpectralOutlierDetector"]
 
 
+_ROUNDINGS = 1e3  # of the rows: a spread of less is none
+
+
 class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimator):
     """Outliers by iterative spectral filtering, for many columns and no labels.
 
@@ -162,11 +165,21 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
         self.n_iter_ = int(found.rounds)
         self.stop_reason_ = str(found.stop_reason)
         self.training_scores_ = -found.scores
+        self._keep_rounding_out(rows)
         if flagged is None:
             flagged = n - int(found.support.sum())
         self.offset_ = offset_for(_as_float64(self.training_scores_), flagged, rows)
         self._fit_X = rows
         return self
+
+    def _keep_rounding_out(self, rows: Any) -> None:
+        """Where clean rows do not vary along a direction, let rounding be no deviation."""
+        scales = _as_float64(self.scales_)
+        size = np.linalg.norm(_as_float64(self.location_)) + scales.max(initial=0.0)
+        least = _ROUNDINGS * float(np.finfo(_arrays.dtype_name(rows)).eps) * size
+        if (scales < least).any():
+            self.scales_ = _rows.in_library_of(np.maximum(scales, least), rows)
+            self.training_scores_ = self._scores(rows)
 
     def score_samples(self, X: Any) -> Any:
         """Scores of rows, higher for more normal ones; at most 0.
@@ -188,7 +201,9 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
             Not a table of finite numbers with the columns of `fit`.
         """
         check_fitted(self, "offset_")
-        rows = checked_rows(self, X, reset=False)
+        return self._scores(checked_rows(self, X, reset=False))
+
+    def _scores(self, rows: Any) -> Any:
         if _arrays.is_torch(rows) and rows.device.type != "cpu":
             return _torch_scores(self, rows)
         V, c, s = (_as_float64(a) for a in (self.directions_, self.centers_, self.scales_))

@@ -11,7 +11,7 @@ from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, OutlierMixin
 from tamis.estimators._covariance_filter import Found
 from tamis.estimators._explanation import ExplainMixin, parts_of_form
-from tamis.estimators._moments import Moments, mean_of, moments
+from tamis.estimators._moments import Moments, mean_of, moments, shrunk
 from tamis.estimators._threshold import ThresholdMixin, labels_of, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -170,19 +170,22 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
             _rows.check_finite(given, "whiten")
             if given.shape[1] != d:
                 raise ValueError(f"whiten: expected {d} columns, got {given.shape[1]}")
-            good = moments(given, np.ones(len(given), dtype=bool), False, others=array)
-            return good.whiten, Found(good, everything, 0, stop_reason="given"), good.mean
+            all_given = np.ones(len(given), dtype=bool)
+            good = moments(given, all_given, False, others=array)
+            clean = shrunk(given, all_given, good)
+            return clean.whiten, Found(good, everything, 0, stop_reason="given"), good.mean
         if self.whiten not in ("robust", "none"):
             raise ValueError(f"whiten: expected 'robust', 'none' or an array, got {self.whiten!r}")
         if self._raw() and self.contamination != "auto":
             eye = np.eye(d)
-            plain = Moments(np.zeros(d), eye, eye, eye, d)
+            plain = Moments(np.zeros(d), eye, eye, eye, d, np.ones(d))
             return plain.whiten, Found(plain, everything, 0, stop_reason="given"), None
         filter_by = RobustCovariance("auto", random_state=self.random_state, n_jobs=self.n_jobs)
         found, _ = find_clean_rows(filter_by, array)
         if self._raw():
             return np.eye(d), found, None
-        return found.moments.whiten, found, found.moments.mean
+        clean = shrunk(array, found.kept, found.moments)
+        return clean.whiten, found, clean.mean
 
     def score_samples(self, X: Any) -> Any:
         """Minus the QUE score of rows, (m,): higher for more normal ones."""
