@@ -56,7 +56,8 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
     location_ : array of shape (n_features_in_,)
     covariance_ : array of shape (n_features_in_, n_features_in_)
         Of the rows kept, divided by their number, times `consistency_factor_`. Singular where the
-        rows are; never NaN.
+        rows are; never NaN. With fewer than 5 rows kept a column, correlations are shrunk to the
+        identity (Ledoit and Wolf 2004).
     precision_ : array of shape (n_features_in_, n_features_in_)
         Its inverse; the pseudo-inverse of Moore and Penrose where it is singular.
     support_ : bool array of shape (n,)
@@ -83,7 +84,8 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
 
     Notes
     -----
-    Fewer than 5 rows a column: the filter looks at the leading ``n / 5`` directions only.
+    Fewer than 5 rows a column: the filter looks at the leading ``n / 5`` directions only, and where
+    these show nothing, at the variance along single directions.
 
     Source: Diakonikolas, Kamath, Kane, Li, Moitra and Stewart 2017, the covariance filter;
     departures in ``docs/robust_covariance.md``.
@@ -154,7 +156,11 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         return self
 
     def mahalanobis(self, X: Any) -> Any:
-        """Squared Mahalanobis distances of rows, (m,), within the span of the rows kept."""
+        """Squared Mahalanobis distances of rows, (m,).
+
+        By `precision_` within the span of the rows kept; rows that leave it, as some of `fit` did,
+        are further out by what the second moment of all rows of `fit` says.
+        """
         check_fitted(self, "offset_")
         rows = checked_rows(self, X, reset=False)
         distances = squared_lengths(_rows.as_numpy(rows), self._mean, self._root)
