@@ -66,6 +66,35 @@ def test_numbers_of_samples(backend: Backend, n: int) -> None:
     assert result.tobytes() == expected(x, n, start=2**32 - n).tobytes()
 
 
+@pytest.mark.parametrize("number", [0, 7, 2**32 - 1, 2**40 + 7, -1])
+def test_number_of_the_image_on_the_device(backend: Backend, number: int) -> None:
+    """One int64 beside x; its low half counts. On the host it is an integer like any other."""
+    x = ramp(3, 11)
+    where = backend.array(np.array([number]), "int64")
+    if isinstance(where, np.ndarray) and not 0 <= number < 2**32:
+        with pytest.raises(ValueError, match="image"):
+            noise(backend, x, 5, "float32", image=where[0])
+        return
+    given = where[0] if isinstance(where, np.ndarray) else where
+    result = noise(backend, x, 5, "float32", image=given)
+    assert result.tobytes() == expected(x, 5, image=number % 2**32).tobytes()
+
+
+def test_what_is_no_number_of_an_image(emulated_90: EmulatedBackend) -> None:
+    x = emulated_90.array(ramp(8), "float32")
+    for values, dtype, error in (
+        (np.arange(2), "int64", ValueError),
+        (np.arange(0), "int64", ValueError),
+        (np.arange(1), "int32", TypeError),
+        (np.ones(1, np.float32), "float32", TypeError),
+    ):
+        with pytest.raises(error, match="image"):
+            tamis.gaussian_noise(x, 2, SIGMA, seed=1, image=emulated_90.array(values, dtype))
+    number = emulated_90.array(np.arange(1), "int64")
+    with pytest.raises(ValueError, match="image"):
+        tamis.gaussian_noise(ramp(8), 2, SIGMA, seed=1, image=number)
+
+
 @pytest.mark.parametrize("target", TYPES)
 def test_result_type(backend: Backend, target: str) -> None:
     x = ramp(13)

@@ -81,32 +81,35 @@ def test_one_transfer_a_batch(emulated_90: EmulatedBackend, device: Any) -> None
     assert not [name for name in calls if "Memcpy" in name or "StreamSynchronize" in name]
 
 
-def test_images_are_hashed_where_they_lie(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the host without asking the device; a tensor of images on the device all at once."""
-    asked: list[int] = []
-    facts_of_images = sampling.facts_of_images
+@pytest.mark.parametrize("kind", ["host", "tensor", "list", "generator"])
+def test_only_counts_leave_the_device(device: Any, kind: str, monkeypatch: Any) -> None:
+    """One transfer a batch, wherever images come from: range and number of an image go with it."""
+    from cuda_emulation.torch_arrays import transfers
 
-    def noted(images: Any) -> Any:
-        asked.append(len(images))
-        return facts_of_images(images)
-
-    def of_pixels(pixels: Any) -> list[Any]:
-        smooth = Smooth(Brightness(device), 2, 0.5, seed=3)
-        rows = smooth.certify_iter(pixels, 10, 45, 0.01, 55)
-        return [(row.selection_counts.tolist(), row.counts.tolist(), row.radius) for row in rows]
-
-    monkeypatch.setattr(sampling, "facts_of_images", noted)
-    expected = certified("cpu", 55)
-    assert of_pixels(PIXELS) == expected
-    assert asked == []
+    monkeypatch.setattr(sampling, "_FACTS_ELEMENTS", 3 * PIXELS[0].size)  # in two pieces
+    expected = certified("cpu", 80)
     resident = torch.from_numpy(PIXELS).to(device)
-    assert of_pixels(resident) == expected
-    assert asked == [4]
-    monkeypatch.setattr(sampling, "_FACTS_ELEMENTS", 3 * PIXELS[0].size)
-    assert of_pixels(resident) == expected
-    assert asked == [4, 3, 1]
-    assert of_pixels(list(resident)) == expected  # of a list one by one
-    assert asked == [4, 3, 1]
+    given = {
+        "host": PIXELS,
+        "tensor": resident,
+        "list": list(resident),
+        "generator": iter(resident),
+    }
+    transfers.clear()
+    smooth = Smooth(Brightness(device), 2, 0.5, seed=3)
+    rows = list(smooth.certify_iter(given[kind], 10, 45, 0.01, 80))
+    assert transfers == ["to"] * 3
+    assert [(r.selection_counts.tolist(), r.counts.tolist(), r.radius) for r in rows] == expected
+
+
+def test_given_numbers_of_images_on_the_device(device: Any) -> None:
+    def rows(pixels: Any) -> Any:
+        smooth = Smooth(Brightness(pixels.device), 2, 0.5, seed=3)
+        found = smooth.certify_iter(pixels, 10, 45, 0.01, 80, image_ids=[5, 5, 2**32 - 1, 0])
+        return [(row.selection_counts.tolist(), row.counts.tolist()) for row in found]
+
+    pixels = torch.from_numpy(PIXELS)
+    assert rows(pixels.to(device)) == rows(pixels)
 
 
 def test_one_batch_ahead(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,15 +155,36 @@ def test_nan_is_named_as_on_the_cpu(device: Any) -> None:
     assert "the classifier returned NaN for image 1, estimation sample 1;" in failure(device)[1]
 
 
-@pytest.mark.parametrize("position", [1, 2, 3])
-def test_what_is_complete_comes_before_a_bad_image(device: Any, position: int) -> None:
+@pytest.mark.parametrize("position", [0, 1, 2, 3])
+@pytest.mark.parametrize("batch_size", [41, 55, 63])
+@pytest.mark.parametrize("value", [2.0, float("nan")])
+def test_what_is_complete_comes_before_a_bad_image(
+    device: Any, position: int, batch_size: int, value: float
+) -> None:
+    """Also where the image lies on the device, which does not wait for the verdict."""
     pixels = PIXELS.copy()
-    pixels[position, 0, 0, 0] = 2.0
+    pixels[position, 0, 0, 0] = value
 
-    def failure(where: Any) -> tuple[int, str]:
+    def failure(where: Any, given: Any) -> tuple[int, str]:
         smooth = Smooth(Brightness(where), 2, 0.5, seed=3)
-        return until_it_fails(smooth.certify_iter(pixels, 10, 45, 0.01, 55))
+        return until_it_fails(smooth.certify_iter(given, 10, 45, 0.01, batch_size))
+
+    expected = failure("cpu", pixels)
+    assert failure(device, pixels) == expected
+    assert failure(device, torch.from_numpy(pixels).to(device)) == expected
+    wrong = "values in" if value == 2.0 else "finite values"
+    assert expected[1].startswith(f"image {position}: expected {wrong}")
+    if batch_size == 55:
+        assert expected[0] == position
+
+
+def test_nan_of_an_image_on_the_device_names_its_noise(device: Any) -> None:
+    """The number of the image is known by then."""
+
+    def failure(where: Any) -> str:
+        smooth = Smooth(Brightness(where, broken_from=1), 2, 0.5, seed=3)
+        given = torch.from_numpy(PIXELS).to(where)
+        return until_it_fails(smooth.certify_iter(given, 10, 45, 0.01, 63))[1]
 
     assert failure(device) == failure("cpu")
-    assert failure(device)[0] == position
-    assert failure(device)[1].startswith(f"image {position}: expected values in")
+    assert f"image={identity.image_id(PIXELS[1])}, " in failure(device)

@@ -19,13 +19,23 @@ tamis::ChannelAffine affine_of(const tamis::bindings::Array& array) {
   return {scale, scale + array.shape[1], array.shape[1]};
 }
 
+/// The number of the image: an integer, or one int64 beside x.
+tamis::NoiseKey key_of(std::uint64_t seed, const py::object& image, std::uint32_t stream,
+                       const tamis::bindings::Array* number) {
+  if (number == nullptr) return {seed, image.cast<std::uint32_t>(), stream};
+  if (number->size() != 1) {
+    throw std::invalid_argument("image: expected one number, got shape " + number->shape_text());
+  }
+  return {seed, 0, stream, number->int64_data()};
+}
+
 }  // namespace
 
 void bind_gaussian_noise(py::module_& m) {
   m.def(
       "gaussian_noise",
       [](py::object x_object, py::object out_object, float sigma, std::uint64_t seed,
-         std::uint32_t image, std::uint32_t stream_id, std::uint64_t start, int num_threads,
+         py::object image_object, std::uint32_t stream_id, std::uint64_t start, int num_threads,
          std::uintptr_t cuda_stream, py::object affine_object) {
         const auto x = tamis::bindings::view(x_object, "x", cuda_stream);
         const auto out = tamis::bindings::view(out_object, "out", cuda_stream);
@@ -37,11 +47,14 @@ void bind_gaussian_noise(py::module_& m) {
           constants = tamis::bindings::view(affine_object, "affine", cuda_stream);
           affine = affine_of(constants);
         }
+        tamis::bindings::Array number = x;
+        const bool known = PyLong_Check(image_object.ptr());
+        if (!known) number = tamis::bindings::view(image_object, "image", cuda_stream);
+        const auto key = key_of(seed, image_object, stream_id, known ? nullptr : &number);
         const auto exec =
-            tamis::bindings::exec_for({&x, &out, &constants}, num_threads, cuda_stream);
+            tamis::bindings::exec_for({&x, &out, &constants, &number}, num_threads, cuda_stream);
         py::gil_scoped_release release;
-        tamis::gaussian_noise(x_view, out_view, sigma, {seed, image, stream_id}, start, exec,
-                              affine);
+        tamis::gaussian_noise(x_view, out_view, sigma, key, start, exec, affine);
       },
       py::arg("x"), py::arg("out"), py::arg("sigma"), py::arg("seed"), py::arg("image"),
       py::arg("stream"), py::arg("start"), py::arg("num_threads"), py::arg("cuda_stream") = 0,

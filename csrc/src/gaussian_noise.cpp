@@ -32,7 +32,7 @@ void check_apart(const MatrixView& out, const char* name, const void* data, std:
 }
 
 void check(const ConstVectorView& x, const MatrixView& out, float sigma, std::uint64_t start,
-           const ChannelAffine& affine) {
+           const ChannelAffine& affine, const NoiseKey& key) {
   if (x.dtype == DType::float64) fail("x of float32, float16 or bfloat16", "float64");
   if (out.dtype == DType::float64) fail("out of float32, float16 or bfloat16", "float64");
   if (x.size < 0 || x.size > kMaxElements) {
@@ -62,6 +62,7 @@ void check(const ConstVectorView& x, const MatrixView& out, float sigma, std::ui
       check_apart(out, "scale", affine.scale, bytes);
       check_apart(out, "offset", affine.offset, bytes);
     }
+    if (key.image_at != nullptr) check_apart(out, "image_at", key.image_at, sizeof(*key.image_at));
   }
 }
 
@@ -84,8 +85,11 @@ Kernel select_kernel() {
 
 void gaussian_noise(ConstVectorView x, MatrixView out, float sigma, NoiseKey key,
                     std::uint64_t start, const Exec& exec, const ChannelAffine& affine) {
-  check(x, out, sigma, start, affine);
+  check(x, out, sigma, start, affine, key);
   if (out.rows == 0 || out.cols == 0) return;
+  if (key.image_at != nullptr && exec.device.kind == Device::Kind::cpu) {
+    key.image = static_cast<std::uint32_t>(*key.image_at);
+  }
   const detail::GaussianNoiseTask task{
       x, out, sigma, key, static_cast<std::uint32_t>(start), affine, x.size / affine.channels};
   if (exec.device.kind == Device::Kind::cuda) return cuda::gaussian_noise(task, exec);

@@ -28,7 +28,7 @@ def gaussian_noise(
     out: Any,
     sigma: float,
     seed: int,
-    image: int,
+    image: Any,
     stream: int,
     start: int,
     num_threads: int,

@@ -255,4 +255,17 @@ TEST_CASE(broken_contracts) {
   CHECK_THROWS_AS(normalise({scale, scale, 16}), std::invalid_argument);
   CHECK_THROWS_AS(normalise({out.data() + 31, scale, 1}), std::invalid_argument);
   CHECK_THROWS_AS(normalise({scale, out.data(), 1}), std::invalid_argument);
+  const void* inside = out.data() + 30;
+  const tamis::NoiseKey within{1, 0, 2, static_cast<const std::int64_t*>(inside)};
+  CHECK_THROWS_AS(tamis::gaussian_noise(in, {out.data(), 4, 8, 8}, 1, within),
+                  std::invalid_argument);
+}
+
+TEST_CASE(number_of_the_image_in_memory) {
+  const std::vector<float> x(100, 0.5f);
+  std::vector<float> known(300), read(300);
+  const std::int64_t number = (std::int64_t{3} << 32) + 7;  // the low half counts
+  tamis::gaussian_noise({x.data(), 100}, {known.data(), 3, 100, 100}, 1, {5, 7, 2});
+  tamis::gaussian_noise({x.data(), 100}, {read.data(), 3, 100, 100}, 1, {5, 0, 2, &number});
+  CHECK(known == read);
 }

@@ -32,6 +32,7 @@ from cuda_emulation.emulator import EmulationError, Emulator
 _UNWRITTEN = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided")
 _TO_HOST = ("cpu", "tolist", "item", "__bool__", "__float__", "__int__", "__index__", "equal")
 _ACROSS_DEVICES = ("copy_", "to", "cpu", "cuda", "new_tensor", "as_tensor", "tensor", "equal")
+transfers: list[str] = []  # torch's calls that brought something to the host, since `clear`
 _machines: list[Emulator] = []  # the one of `emulated_torch`
 _memory: weakref.WeakValueDictionary[int, CudaArray] = weakref.WeakValueDictionary()  # by storage
 
@@ -170,6 +171,7 @@ def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         _check_devices(name, flat, ours)
         host = name in _TO_HOST or (name == "to" and not devices and _wants_cpu(args, kwargs))
         if host:
+            transfers.append(name)
             for tensor in ours:
                 tensor.view_of_memory().numpy()  # EmulationError where nobody has written
 
@@ -222,4 +224,4 @@ def _check_devices(name: str, flat: list[Any], ours: list[CudaTensor]) -> None:
         raise RuntimeError("Expected all tensors to be on the same device, found two cuda devices")
 
 
-__all__ = ["CudaTensor", "EmulationError", "emulated_torch", "on_device"]
+__all__ = ["CudaTensor", "EmulationError", "emulated_torch", "on_device", "transfers"]

@@ -13,6 +13,9 @@ struct NoiseKey {
   std::uint64_t seed = 0;
   std::uint32_t image = 0;
   std::uint32_t stream = 0;
+  /// Where not null, the image is the low half of the number there, which lies where x does: on a
+  /// device it may be one that the host does not know.
+  const std::int64_t* image_at = nullptr;
 };
 
 /// One multiplication and one addition a channel, applied to the noisy values: normalisation, where
@@ -37,8 +40,8 @@ struct ChannelAffine {
 ///   after each. A 16-bit result is the last float32 rounded once more, to nearest even.
 /// - affine: both pointers or neither; channels >= 1 divides d. NaN and Inf in it propagate.
 /// - Limits: start + n <= 2^32 (a sample number is a 32-bit counter word), d <= 2^34.
-/// - Aliasing: out must not overlap x, scale or offset, which are never modified. Padding between
-///   rows is never written.
+/// - Aliasing: out must not overlap x, scale, offset or image_at, which are never modified. Padding
+///   between rows is never written.
 /// - sigma is finite and >= 0. NaN or Inf in x propagates to its column, as in plain arithmetic.
 /// - Determinism: the same bits for any split of rows over calls, any number of threads, any
 ///   instruction set, and on CUDA (for NaN results, only that they are NaN).

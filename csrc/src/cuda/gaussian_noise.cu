@@ -85,6 +85,8 @@ __global__ void __launch_bounds__(kThreads)
     }
   }
 
+  const std::uint32_t image =
+      key.image_at == nullptr ? key.image : static_cast<std::uint32_t>(*key.image_at);
   const std::int64_t groups = (rows + kSamples - 1) / kSamples;
   for (std::int64_t group = blockIdx.y; group < groups; group += gridDim.y) {
     const std::int64_t last =
@@ -94,7 +96,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
       for (int b = 0; b < kPack / 4; ++b) {
         const Normal4 z = normal4(key.seed, static_cast<std::uint32_t>(e / 4 + b),
-                                  start + static_cast<std::uint32_t>(row), key.image, key.stream);
+                                  start + static_cast<std::uint32_t>(row), image, key.stream);
 #pragma unroll
         for (int k = 0; k < 4; ++k) {
           const int i = 4 * b + k;

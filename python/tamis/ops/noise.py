@@ -21,7 +21,7 @@ def gaussian_noise(
     sigma: float,
     *,
     seed: int,
-    image: int = 0,
+    image: Any = 0,
     stream: int = 0,
     start: int = 0,
     out: Any = None,
@@ -49,7 +49,9 @@ def gaussian_noise(
         Key of the generator.
     image, stream : int in [0, 2**32)
         Further coordinates of the noise, for example which image, and what the noise is for.
-        Different values give independent noise.
+        Different values give independent noise. ``image`` may also be an int64 array of one number
+        beside ``x`` on its device, which the host then does not wait for; of a number outside of
+        the range the low 32 bits count.
     start : int
         Number of the first sample; ``start + n <= 2**32``.
     out : array of shape (n, ...), optional
@@ -101,7 +103,8 @@ def gaussian_noise(
     _arrays.check_float(x, "x", _NOISE_TYPES)
     n = _arrays.check_int(n, "n", 0, 2**32 + 1)
     seed = _arrays.check_int(seed, "seed", 0, 2**64)
-    image = _arrays.check_int(image, "image", 0, 2**32)
+    if not _on_device(image):
+        image = _arrays.check_int(image, "image", 0, 2**32)
     stream = _arrays.check_int(stream, "stream", 0, 2**32)
     start = _arrays.check_int(start, "start", 0, 2**32 - n + 1)
     sigma = _arrays.check_real(sigma, "sigma")
@@ -141,6 +144,10 @@ def gaussian_noise(
         affine,
     )
     return out
+
+
+def _on_device(image: Any) -> bool:
+    return hasattr(image, "__dlpack_device__") and _arrays.on_cuda(image)
 
 
 class ChannelAffine:

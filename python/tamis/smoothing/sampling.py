@@ -4,9 +4,10 @@ The path of a batch: pixels -> ``ops.gaussian_noise`` into one reused buffer, no
 where nothing stands between the two -> the classifier -> ``ops.vote_counts`` -> counts per image
 and stream.
 
-On CUDA a batch is only enqueued; its counts follow in one transfer. They are taken in when the next
-batch is enqueued too, so that the device never waits for the host. A stream runs in order: one
-buffer of noisy copies serves both.
+On CUDA a batch is only enqueued; its counts follow in one transfer, and with them the range and the
+number of images that lie there, which are judged then. They are taken in when the next batch is
+enqueued too, so that the device never waits for the host. A stream runs in order: one buffer of
+noisy copies serves both.
 """
 
 from __future__ import annotations
@@ -24,31 +25,38 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, ops
 from tamis.smoothing.classifiers import Classifier
-from tamis.smoothing.identity import Stream, facts_of_images, image_facts
+from tamis.smoothing.identity import Stream, facts_beside, facts_from, image_facts
 from tamis.smoothing.models import host_float32, refuse_integers
 
 __all__ = ["MAX_SAMPLES", "Job", "Plan", "VoteSampler"]
 
-#: Position, image, image beside the classifier -> smallest and largest value, number.
-_Facts: TypeAlias = Callable[[int, Any, Any], tuple[float, float, int]]
+#: Smallest and largest value and number of an image; int64 of shape (3,) where they stay beside it.
+_Facts: TypeAlias = tuple[float, float, int] | Any
+#: Position, image, image beside the classifier -> these.
+_FactsSource: TypeAlias = Callable[[int, Any, Any], _Facts]
 #: Streams and the number of samples to draw from each, for every image.
 Plan: TypeAlias = tuple[tuple[Stream, int], ...]
 MAX_SAMPLES: Final = 1 << 32  # sample numbers are 32-bit counter words
 _IDS: Final = 1 << 32  # and so are image numbers
-_FACTS_ELEMENTS: Final = 1 << 22  # pixels whose range and hash are asked for at once
+_FACTS_ELEMENTS: Final = 1 << 22  # pixels whose range and hash are found at once
+_NUM_FACTS: Final = 3
 
 
 @dataclass(slots=True)
 class Job:
-    """One image in work; `counts` has shape (streams of the plan, classes)."""
+    """One image in work; `counts` has shape (streams of the plan, classes).
+
+    `facts` are set until a batch takes them along, where they are not known on the host yet.
+    """
 
     position: int
     name: str
     pixels: Any
-    identity: int
+    identity: Any  # an int, or on the device of the image an int64 tensor of one
     counts: NDArray[np.int64]
     left: int
     seconds: float = 0.0
+    facts: Any = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,6 +77,7 @@ class _Batch:
 
     segments: tuple[_Segment, ...]
     counts: Callable[[], NDArray[np.int64]]  # waits; a row a segment: votes, first row of NaN or -1
+    checks: tuple[int, ...]  # rows that go on with the facts of their image
     on_device: bool
     began: float
 
@@ -158,7 +167,7 @@ class VoteSampler:
         try:
             for position, image, given in _numbered(images, image_ids, begin):
                 name = single or f"image {position}"
-                pixels, identity = self._checked(image, name, given, facts_of, position)
+                pixels, facts = self._prepared(image, name, facts_of, position)
                 if buffer is None:
                     buffer = self.classifier.empty((batch_size, *pixels.shape))
                     affine = self._affine(pixels)
@@ -168,7 +177,8 @@ class VoteSampler:
                         f"it, got {tuple(pixels.shape)}"
                     )
                 counts = np.zeros((len(plan), self.num_classes), dtype=np.int64)
-                job = Job(position, name, pixels, identity, counts, per_image - skipped)
+                job = Job(position, name, pixels, given, counts, per_image - skipped)
+                self._identify(job, facts)
                 pending.append(job)
                 for part, (stream, count) in enumerate(plan):
                     start = min(skipped, count)
@@ -218,16 +228,29 @@ class VoteSampler:
                 f"num_classes: expected logits of shape {(len(batch), self.num_classes)} (samples, "
                 f"classes), got {shape} from the classifier"
             )
-        counts = _arrays.empty(logits, (len(segments), self.num_classes + 1), "int64")
+        new: dict[int, int] = {}
+        for row, part in enumerate(segments):
+            if part.job.facts is not None:
+                new.setdefault(part.job.position, row)
+        votes = self.num_classes + 1
+        columns = votes + (_NUM_FACTS if new else 0)
+        counts = _arrays.empty(logits, (len(segments), columns), "int64")
         for row, part in enumerate(segments):
             of_part = logits[part.row : part.row + part.rows]
-            ops.vote_counts(of_part, out=counts[row], wait=False)
-        return _Batch(segments, _arrays.fetch(counts), _arrays.on_cuda(counts), began)
+            ops.vote_counts(of_part, out=counts[row, :votes], wait=False)
+        for row in new.values():
+            counts[row, votes:] = segments[row].job.facts
+            segments[row].job.facts = None
+        checks = tuple(new.values())
+        return _Batch(segments, _arrays.fetch(counts), checks, _arrays.on_cuda(counts), began)
 
     def _take_in(self, batch: _Batch, since: float) -> None:
         """Wait for a batch, add its votes to the images' counts. `since`: end of the last one."""
-        votes = batch.counts()
-        for part, (*_, row) in zip(batch.segments, votes.tolist(), strict=True):
+        counts = batch.counts()
+        votes, facts = np.split(counts, [self.num_classes + 1], axis=1)
+        for row in batch.checks:
+            self._identify(batch.segments[row].job, facts_from(facts[row]))
+        for part, row in zip(batch.segments, votes[:, -1].tolist(), strict=True):
             if row >= 0:
                 raise self._undefined(part, row)
         total = sum(part.rows for part in batch.segments)
@@ -252,50 +275,61 @@ class VoteSampler:
         error.__cause__.row = row
         return error
 
-    def _checked(
-        self, image: Any, name: str, given: int | None, facts_of: _Facts, position: int
-    ) -> tuple[Any, int]:
-        """The image as the float32 array or tensor that noise is added to, and its number."""
+    def _prepared(
+        self, image: Any, name: str, facts_of: _FactsSource, position: int
+    ) -> tuple[Any, _Facts]:
+        """The image as the float32 array or tensor that noise is added to, and its facts."""
         if not hasattr(image, "dtype"):
             image = np.asarray(image)
         refuse_integers(image, name)
         pixels = self.classifier.prepare(image)
         if math.prod(pixels.shape) == 0:
             raise ValueError(f"{name}: expected an image, got no elements in {tuple(pixels.shape)}")
-        low, high, identity = facts_of(position, image, pixels)
+        return pixels, facts_of(position, image, pixels)
+
+    def _identify(self, job: Job, facts: _Facts) -> None:
+        """Give the job its number, if it has none, and judge the range where that is known."""
+        if not isinstance(facts, tuple):
+            job.facts = facts
+            job.identity = facts[-1:] if job.identity is None else job.identity
+            return
+        low, high, number = facts
+        if not isinstance(job.identity, int):
+            job.identity = number
         if not (math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"{name}: expected finite values, got {low} to {high}")
+            raise ValueError(f"{job.name}: expected finite values, got {low} to {high}")
         allowed = self.input_range
         if allowed is not None and not allowed[0] <= low <= high <= allowed[1]:
             hint = "; divide by 255 first?" if low >= 0.0 and 2.0 < high <= 255.0 else ""
             raise ValueError(
-                f"{name}: expected values in {list(allowed)}, got {low:g} to {high:g}{hint} (mean "
-                "and std are arguments of Smooth; input_range=None allows any values)"
+                f"{job.name}: expected values in {list(allowed)}, got {low:g} to {high:g}{hint} "
+                "(mean and std are arguments of Smooth; input_range=None allows any values)"
             )
-        return pixels, identity if given is None else given
 
 
-def _facts_source(images: Any) -> _Facts:
+def _facts_source(images: Any) -> _FactsSource:
     """How range and hash of an image are found while a device asks for nothing but work.
 
-    Of images on the host they are found there; a tensor of images on a device is asked for those
-    of many images at once.
+    Of images on the host they are found there. Of images on a device they stay there until counts
+    come from it; of a tensor of images those of many are found at once.
     """
-    known: dict[int, tuple[float, float, int]] = {}
+    known: dict[int, Any] = {}
 
-    def one(position: int, image: Any, pixels: Any) -> tuple[float, float, int]:
+    def one(position: int, image: Any, pixels: Any) -> _Facts:
+        if not _arrays.on_cuda(pixels):
+            return image_facts(pixels)
         readable = isinstance(image, np.ndarray) or _arrays.is_torch(image)
-        on_host = readable and _arrays.on_cuda(pixels) and not _arrays.on_cuda(image)
-        return image_facts(host_float32(image) if on_host else pixels)
+        if readable and not _arrays.on_cuda(image):
+            return image_facts(host_float32(image))
+        return facts_beside(pixels[None])[0]
 
-    def many(position: int, image: Any, pixels: Any) -> tuple[float, float, int]:
+    def many(position: int, image: Any, pixels: Any) -> _Facts:
         if not _arrays.on_cuda(pixels):
             return image_facts(pixels)
         if position not in known:
             known.clear()
             block = images[position : position + max(1, _FACTS_ELEMENTS // image.numel())]
-            found = facts_of_images(block.float())
-            known.update(zip(range(position, position + len(found)), found, strict=True))
+            known.update(enumerate(facts_beside(block.float()), position))
         return known[position]
 
     return many if _arrays.is_torch(images) and _arrays.on_cuda(images) else one
