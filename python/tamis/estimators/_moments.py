@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis import _rows
 from tamis.estimators._quadratic import cached_blocks
 
 __all__ = ["Moments", "inverses", "ledoit_wolf", "mean_of", "moments", "shrunk", "whitened"]
@@ -43,7 +42,7 @@ class Moments:
 
     @property
     def inside(self) -> int:
-        """R."""
+        """How many coordinates are those of the rows kept: r."""
         return int(self.whiten.shape[1]) - self.outside
 
 
@@ -128,6 +127,8 @@ def _add_outside(found: Moments, X: Array, kept: Array, others: Array | None, nu
     of the root mean square of all rows where they have none.
     """
     gone, total = (X[~kept], len(X)) if others is None else (others, len(others))
+    if not len(gone):
+        return
     gaps = gone - found.mean
     unit = np.where(found.sd > 0.0, found.sd, np.sqrt(np.square(gaps).sum(axis=0) / total))
     scaled = gaps * inverses(unit)
@@ -157,17 +158,24 @@ def shrunk(X: Array, kept: Array, found: Moments) -> Moments:
     sd = found.sd[varies]
     w, U = np.linalg.eigh(found.covariance[np.ix_(varies, varies)] / np.outer(sd, sd))
     w = np.maximum(w, 0.0)
-    lengths = _rows.squared_projections(X, found.mean, np.diag(inverses(found.sd)))
+    inverse = inverses(found.sd)
+    lengths = np.empty(len(X))
+    for rows in cached_blocks(X):
+        lengths[rows] = np.square((X[rows] - found.mean) * inverse).sum(axis=1)
     share = ledoit_wolf(lengths[kept], w, columns)
     w = np.maximum((1.0 - share) * w + share * w.sum() / columns, _LEAST * w[-1])
     whiten, back = np.zeros((d, columns)), np.zeros((columns, d))
     whiten[varies] = U / sd[:, None] / np.sqrt(w)
     back[:, varies] = (sd[:, None] * U * np.sqrt(w)).T
-    made = Moments(found.mean, back.T @ back, whiten, back, columns, found.sd)
-    made.outside = found.outside
-    made.whiten = np.hstack([whiten, found.whiten[:, found.inside :]])
-    made.back = np.vstack([back, found.back[found.inside :]])
-    return made
+    return Moments(
+        mean=found.mean,
+        covariance=back.T @ back,
+        whiten=np.hstack([whiten, found.whiten[:, found.inside :]]),
+        back=np.vstack([back, found.back[found.inside :]]),
+        rank=columns,
+        sd=found.sd,
+        outside=found.outside,
+    )
 
 
 def ledoit_wolf(lengths: Array, values: Array, columns: int) -> float:
