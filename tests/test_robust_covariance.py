@@ -13,6 +13,7 @@ from scipy.stats import norm
 from published_mixtures import for_covariance
 from tamis import RobustCovariance, RobustPCA, reference
 from tamis.estimators import _quadratic
+from tamis.estimators._base import NotFittedError
 
 
 def mixture(panel: str, d: int, seed: int) -> Any:
@@ -222,3 +223,16 @@ def test_a_covariance_that_the_dtype_cannot_hold_is_refused(scale: float) -> Non
         RobustCovariance().fit(X.astype(np.float32))
     found = RobustCovariance().fit(X)
     np.testing.assert_allclose(found.covariance_ @ found.precision_, np.eye(4), atol=1e-8)
+
+
+@pytest.mark.filterwarnings("error")
+def test_distances_to_components_of_named_columns() -> None:
+    pandas = pytest.importorskip("pandas")
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    frame = pandas.DataFrame(X, columns=["a", "b", "c"])
+    pca = RobustPCA(1)
+    with pytest.raises(NotFittedError, match="call fit first"):
+        pca.score_samples(frame)
+    gap = X - pca.inverse_transform(pca.fit(X).transform(X))
+    expected = -np.square(gap).sum(axis=1)
+    np.testing.assert_allclose(pca.fit(frame).score_samples(frame), expected)

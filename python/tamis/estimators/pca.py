@@ -99,7 +99,9 @@ class RobustPCA(TransformerMixin, BaseEstimator):
     def transform(self, X: Any) -> Any:
         """Scores of rows, (m, n_components_)."""
         check_fitted(self, "components_")
-        rows = checked_rows(self, X, reset=False)
+        return self._scores(checked_rows(self, X, reset=False))
+
+    def _scores(self, rows: Any) -> Any:
         array = _rows.as_numpy(rows)
         _rows.check_finite(array)
         scores = (array - np.asarray(self.mean_)) @ np.asarray(self.components_).T
@@ -119,6 +121,7 @@ class RobustPCA(TransformerMixin, BaseEstimator):
 
     def score_samples(self, X: Any) -> Any:
         """Minus the squared orthogonal distance of rows to the span of the components, (m,)."""
+        check_fitted(self, "components_")
         rows = checked_rows(self, X, reset=False)
-        gap = _rows.as_numpy(rows) - _rows.as_numpy(self.inverse_transform(self.transform(rows)))
+        gap = _rows.as_numpy(rows) - _rows.as_numpy(self.inverse_transform(self._scores(rows)))
         return _rows.in_library_of(-np.square(gap).sum(axis=1), rows)
