@@ -125,3 +125,34 @@ def test_spectral_scores_are_not_those_of_rounding(dtype: Any) -> None:
         detector = tamis.SpectralOutlierDetector("auto").fit(X)
         np.testing.assert_allclose(detector.score_samples(X), detector.training_scores_, rtol=1e-5)
     assert len(np.unique(np.round(detector.training_scores_, 4))) == 3
+
+
+@pytest.mark.parametrize("value", [1.1, 1e6 / 3.0])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_equal_rows_are_no_outliers(dtype: Any, value: float) -> None:
+    X = np.full((50, 3), value, dtype)
+    for detector in (*DETECTORS, tamis.SpectralOutlierDetector("auto")):
+        assert not called(detector, X).any()
+        assert not (detector.predict(X[:1]) == -1).any()
+
+
+@pytest.mark.parametrize("constant", [3.0, 1.0 / 3.0])
+def test_precision_of_columns_of_many_scales_beside_a_constant(constant: float) -> None:
+    X, scale = noise(400, 4), np.array([1.0, 1e-9, 1e3, 1e-5])
+    alone = tamis.RobustCovariance().fit(X)
+    found = tamis.RobustCovariance().fit(np.c_[X * scale, np.full(400, constant)])
+    expected = alone.precision_ / np.outer(scale, scale)
+    np.testing.assert_allclose(found.precision_[:4, :4], expected, rtol=1e-9)
+    assert not found.precision_[4].any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_stay_within_float32() -> None:
+    X = noise(400, 5).astype(np.float32)
+    X[0] = 1e38
+    found = tamis.RobustCovariance(rule="bounded").fit(X)
+    assert found.predict(X)[0] == -1
+    np.testing.assert_allclose(found.dist_, -found.score_samples(X), rtol=1e-5)
+    assert np.isfinite(found.dist_).all()
+    with pytest.raises(ValueError, match=r"float32 can hold; rescale"):  # every row is 1e35 off
+        tamis.QUEOutlierDetector(whiten="none").fit(X)

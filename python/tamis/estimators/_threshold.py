@@ -35,10 +35,19 @@ def labels_of(decision: Any) -> Any:
 
 
 def offset_for(scores: NDArray[np.float64], flagged: int, like: Any) -> float:
-    """A threshold with at most ``flagged`` scores below it, not to be crossed by rounding."""
+    """A threshold with at most ``flagged`` scores below it, not to be crossed by rounding.
+
+    ValueError where scores above it are none that the dtype of the rows can hold.
+    """
     ordered = np.sort(scores)
     first_normal = float(ordered[flagged])
-    near = 1e-5 if _arrays.dtype_name(like) == "float32" else 1e-9
+    dtype = _arrays.dtype_name(like)
+    if first_normal <= -float(np.finfo(dtype).max):
+        raise ValueError(
+            f"X: expected values whose scores {dtype} can hold; rescale the columns"
+            + (" or pass float64" if dtype == "float32" else "")
+        )
+    near = 1e-5 if dtype == "float32" else 1e-9
     below = ordered[:flagged][ordered[:flagged] < first_normal - near * abs(first_normal)]
     if below.size:
         return 0.5 * (float(below[-1]) + first_normal)

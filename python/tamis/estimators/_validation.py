@@ -118,7 +118,7 @@ def outlier_share(contamination: Any) -> float:
 def squared_lengths(
     array: NDArray[Any], center: NDArray[np.float64], root: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """``|| root' (x_i - center) ||^2``, (n,): never NaN, infinity where squares overflow.
+    """``|| root' (x_i - center) ||^2``, (n,): never NaN, nor more than the dtype of rows can hold.
 
     Rows that are not finite are a ValueError that names the first.
     """
@@ -126,7 +126,8 @@ def squared_lengths(
         out = _rows.squared_projections(array, center, root)
     if not np.isfinite(out).all():
         _rows.check_finite(array)
-    return np.nan_to_num(out, nan=float(np.finfo(array.dtype).max))
+    most = float(np.finfo(array.dtype).max)
+    return np.minimum(np.nan_to_num(out, nan=most), most)
 
 
 def filter_options(estimator: Any) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         self._mean = full.mean
         self.location_ = _rows.in_library_of(full.mean, rows)
         covariance = full.covariance * factor
-        precision = _inverse(covariance, full.rank)
+        precision = _inverse(covariance, full.rank, full.sd > 0.0)
         _require_room(covariance, precision, _arrays.dtype_name(rows))
         self.covariance_ = _rows.in_library_of(covariance, rows)
         self.precision_ = _rows.in_library_of(precision, rows)
@@ -164,8 +164,7 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         check_fitted(self, "offset_")
         rows = checked_rows(self, X, reset=False)
         distances = squared_lengths(_rows.as_numpy(rows), self._mean, self._root)
-        limit = float(np.finfo(_arrays.dtype_name(rows)).max)
-        return _rows.in_library_of(np.minimum(distances, limit), rows)
+        return _rows.in_library_of(distances, rows)
 
     def score_samples(self, X: Any) -> Any:
         """``-mahalanobis(X)``: higher for more normal rows."""
@@ -225,11 +224,18 @@ def find_clean_rows(estimator: Any, array: NDArray[Any]) -> tuple[Found, int]:
     return found, flagged
 
 
-def _inverse(C: NDArray[np.float64], rank: int) -> NDArray[np.float64]:
-    """The inverse, or the pseudo-inverse on the leading ``rank`` directions of the correlations."""
-    sd = np.sqrt(np.diag(C))
-    inverse = np.where(sd > 0, 1.0 / np.where(sd > 0, sd, 1.0), 0.0)
+def _inverse(C: NDArray[np.float64], rank: int, varies: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The inverse, or the pseudo-inverse on the leading ``rank`` directions.
+
+    Columns that do not vary are zeros in either; the others may well have an inverse.
+    """
+    if not varies.all():
+        out = np.zeros_like(C)
+        inner = np.ix_(varies, varies)
+        out[inner] = _inverse(C[inner], rank, varies[varies])
+        return out
     if rank == C.shape[0]:
+        inverse = 1.0 / np.sqrt(np.diag(C))
         w, U = np.linalg.eigh(C * np.outer(inverse, inverse))
         root = inverse[:, None] * U / np.sqrt(w)
         return np.asarray(root @ root.T)

@@ -165,21 +165,26 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
         self.n_iter_ = int(found.rounds)
         self.stop_reason_ = str(found.stop_reason)
         self.training_scores_ = -found.scores
-        self._keep_rounding_out(rows)
+        rounding = self._keep_rounding_out(rows)
         if flagged is None:
             flagged = n - int(found.support.sum())
-        self.offset_ = offset_for(_as_float64(self.training_scores_), flagged, rows)
+        offset = offset_for(_as_float64(self.training_scores_), flagged, rows)
+        self.offset_ = min(offset, -rounding)
         self._fit_X = rows
         return self
 
-    def _keep_rounding_out(self, rows: Any) -> None:
-        """Where clean rows do not vary along a direction, let rounding be no deviation."""
+    def _keep_rounding_out(self, rows: Any) -> float:
+        """Where clean rows do not vary along a direction, let rounding be no deviation.
+
+        Returns the largest score that may be one of rounding.
+        """
         scales = _as_float64(self.scales_)
         size = np.linalg.norm(_as_float64(self.location_)) + scales.max(initial=0.0)
         least = _ROUNDINGS * float(np.finfo(_arrays.dtype_name(rows)).eps) * size
         if (scales < least).any():
             self.scales_ = _rows.in_library_of(np.maximum(scales, least), rows)
             self.training_scores_ = self._scores(rows)
+        return float((least / np.maximum(scales, least)).max(initial=0.0)) ** 2
 
     def score_samples(self, X: Any) -> Any:
         """Scores of rows, higher for more normal ones; at most 0.

@@ -193,7 +193,7 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
         rows = checked_rows(self, X, reset=False)
         array = _rows.as_numpy(rows)
         scores = squared_lengths(array, self._center, self.root_)
-        return _rows.in_library_of(-np.minimum(scores, float(np.finfo(array.dtype).max)), rows)
+        return _rows.in_library_of(-scores, rows)
 
     def fit_predict(self, X: Any, y: Any = None) -> Any:
         """``fit(X).predict(X)``, without reading the rows again."""
