@@ -240,6 +240,7 @@ def test_text_that_is_no_table(tmp_path: Path, text: str, says: str) -> None:
     with pytest.raises(ValueError, match=r"data\.csv") as error:
         load_table(path)
     assert says in str(error.value)
+    assert str(error.value).count("data.csv") == 1
 
 
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:

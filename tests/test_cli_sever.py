@@ -93,3 +93,8 @@ def test_outputs_are_checked_before_the_work(command: str, tmp_path: Path, capsy
     for name, reason in ((tmp_path / "no" / "out.csv", "in no folder"), (tmp_path, "is a folder")):
         assert main([command, *task, file, *options, str(name)]) == 2
         assert reason in capsys.readouterr().err
+    source = tmp_path / "source.csv"
+    source.write_text("x,y\n1,2\n")
+    assert main([command, *task, str(source), *options, str(source)]) == 2
+    assert "is what is read" in capsys.readouterr().err
+    assert source.read_text() == "x,y\n1,2\n"

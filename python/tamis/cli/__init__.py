@@ -90,14 +90,19 @@ def _run(arguments: list[str]) -> int:
 
 
 def _check_outputs(args: argparse.Namespace) -> None:
-    """Say before any work that a file could not be written."""
-    for name in ("csv", "map", "plot", "plot_p_lower", "out"):
-        path = getattr(args, name, None)
-        if not isinstance(path, Path):  # train and demo make the folder that --out names, a text
+    """Say before any work that a file could not be written, or would be written over its source."""
+    outputs = ("csv", "map", "plot", "plot_p_lower", "out")
+    given = {name: value for name, value in vars(args).items() if isinstance(value, Path)}
+    sources = [path for name, path in given.items() if name not in outputs and path.exists()]
+    for name in outputs:
+        path = given.get(name)
+        if path is None:  # train and demo make the folder that --out names, a text
             continue
         if path.is_dir() or not path.parent.is_dir():
             what = "is a folder" if path.is_dir() else "is in no folder that exists"
             raise UsageError(f"--{name.replace('_', '-')}: {path} {what}")
+        if path.exists() and any(path.samefile(source) for source in sources):
+            raise UsageError(f"--{name.replace('_', '-')}: {path} is what is read, name another")
 
 
 def _parser(arguments: list[str]) -> argparse.ArgumentParser:

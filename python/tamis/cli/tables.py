@@ -279,7 +279,7 @@ def _read_text(path: Path, columns: Sequence[str]) -> Table:
             lines = (text for _, text in _records(file, layout))
             first = next(lines, None)
             if first is None:
-                raise ValueError(f"{path}: expected rows of numbers, got a line of names only")
+                raise ValueError("expected rows of numbers, got a line of names only")
             values = np.loadtxt(
                 _checked_widths(chain([first], lines), layout),
                 delimiter=layout.delimiter,
