@@ -156,3 +156,10 @@ def test_scores_stay_within_float32() -> None:
     assert np.isfinite(found.dist_).all()
     with pytest.raises(ValueError, match=r"float32 can hold; rescale"):  # every row is 1e35 off
         tamis.QUEOutlierDetector(whiten="none").fit(X)
+
+
+def test_a_score_of_zero_has_no_direction() -> None:
+    for detector in (*DETECTORS, tamis.SpectralOutlierDetector("auto")):
+        why = detector.fit(np.zeros((9, 3))).explain(0)
+        assert (why.score, why.deviations, why.share) == (0.0, 0.0, 0.0)
+        assert not why.direction.any()

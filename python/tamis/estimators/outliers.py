@@ -245,7 +245,7 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
         if radius > self.ball_radius_ and (radius / self.ball_scale_) ** 2 > score:
             parts = np.square(gap / self.ball_scale_)
             return parts.sum(), gap / radius, radius / self.ball_scale_, 1.0, parts
-        if not out.size:
+        if score == 0.0:
             return 0.0, np.zeros(x.size), 0.0, 0.0, np.zeros(x.size)
         v = V[:, j]
         base = _as_float64(self.location_)
