@@ -163,3 +163,32 @@ def test_a_score_of_zero_has_no_direction() -> None:
         why = detector.fit(np.zeros((9, 3))).explain(0)
         assert (why.score, why.deviations, why.share) == (0.0, 0.0, 0.0)
         assert not why.direction.any()
+
+
+@pytest.mark.parametrize("detector", DETECTORS, ids=["covariance", "que"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("n", "d"), [(100, 4), (2000, 5), (100, 200)])
+def test_roundings_of_a_constant_column_are_none(detector: Any, dtype: Any, n: int, d: int) -> None:
+    X = noise(n, d).astype(dtype)
+    X[: n // 16] += 3.0
+    constant = np.full(n, 0.3, dtype)
+    expected = detector.fit(np.c_[X, constant]).support_
+    scores = detector.score_samples(np.c_[X, constant])
+    row = np.r_[X[0], 9.0]
+    parts = detector.explain(row).contributions
+    some = np.random.default_rng(1).random(n) < 0.1
+    constant[some] = np.nextafter(constant[some], dtype(1.0))
+    assert np.array_equal(detector.fit(np.c_[X, constant]).support_, expected)
+    np.testing.assert_allclose(detector.score_samples(np.c_[X, constant]), scores, rtol=1e-4)
+    np.testing.assert_allclose(detector.explain(row).contributions, parts, rtol=1e-4, atol=1e-6)
+
+
+def test_reference_rows_of_another_dtype() -> None:
+    tables = [noise(500, 5, 0), noise(300, 5, 1)]
+    for table in tables:
+        table[:, 3] = 0.1
+        table[:, 4] = 2.0 * table[:, 0] - table[:, 1]
+    good, X = tables
+    expected = tamis.QUEOutlierDetector(0.05, whiten=good).fit(X).training_scores_
+    found = tamis.QUEOutlierDetector(0.05, whiten=good).fit(X.astype(np.float32)).training_scores_
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis import _rows
+from tamis.estimators._moments import rounding_about
 from tamis.estimators._quadratic import rejected
 
 __all__ = ["concentrated", "is_small"]
@@ -47,9 +48,11 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     scale = _MAD * _medians(np.abs(A - middle))
     Z = A - middle
     off = np.zeros(len(A))
-    if not (scale > 0).all():
-        off = _off_the_pattern(Z[:, scale == 0])
-        Z, scale = Z[:, scale > 0], scale[scale > 0]
+    rounding = rounding_about(middle, float(np.finfo(X.dtype).eps))
+    flat = scale <= rounding
+    if flat.any():
+        off = _off_the_pattern(np.where(np.abs(Z) <= rounding, 0.0, Z)[:, flat])
+        Z, scale = Z[:, ~flat], scale[~flat]
     Z /= scale
     n, d = Z.shape
     kept = np.ones(n, dtype=bool)

@@ -137,8 +137,7 @@ def _first_order(X: Array, found: Found, centred: bool, options: dict[str, Any])
 
     Columns are standardised, which Gaussian rows of any covariance may be.
     """
-    sd = np.sqrt(np.diag(found.moments.covariance))
-    Z = (X - found.moments.mean) * inverses(sd)
+    Z = (X - found.moments.mean) * inverses(found.moments.sd)
     result = ops.iterative_filter(Z, **(options | {"rule": "gaussian_tail"}))
     kept = np.asarray(result.support)
     values = [float(v) for v in np.asarray(result.eigenvalues)]

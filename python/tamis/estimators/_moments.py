@@ -17,11 +17,20 @@ from numpy.typing import NDArray
 
 from tamis.estimators._quadratic import cached_blocks
 
-__all__ = ["Moments", "inverses", "ledoit_wolf", "mean_of", "moments", "shrunk", "whitened"]
+__all__ = [
+    "Moments",
+    "inverses",
+    "ledoit_wolf",
+    "mean_of",
+    "moments",
+    "rounding_about",
+    "shrunk",
+    "whitened",
+]
 
 Array = NDArray[Any]
 ROWS_A_DIRECTION = 5  # fewer rows than this for each direction: whitened rows are all alike
-_FLAT = 64.0  # roundings of the mean: a smaller standard deviation is none
+_FLAT = 64.0  # roundings of the mean: a smaller deviation is none
 _NULL = 16.0  # squared roundings of a row: a smaller variance is none
 _LEFT = 1e3  # roundings of a row: nearer to the subspace it is within it
 _LEAST = 1e-12  # of the largest variance: so small is rounding
@@ -63,7 +72,7 @@ def moments(X: Array, kept: Array, centred: bool, others: Array | None = None) -
         raise ValueError("X: expected values whose squares are finite, got larger ones")
     sd = np.sqrt(np.maximum(np.diag(C), 0.0))
     eps = float(np.finfo(X.dtype).eps)
-    flat = sd <= _FLAT * eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny)
+    flat = sd <= rounding_about(mean, eps)
     sd = np.where(flat, 0.0, sd)
     inverse = inverses(sd)
     w, U = np.linalg.eigh(C * np.outer(inverse, inverse))
@@ -83,6 +92,11 @@ def moments(X: Array, kept: Array, centred: bool, others: Array | None = None) -
     if null.size:
         _add_outside(found, X, kept, others, null)
     return found
+
+
+def rounding_about(mean: Array, eps: float) -> Array:
+    """So near to the mean a number with this unit roundoff may be the same one, rounded."""
+    return np.asarray(_FLAT * eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny))
 
 
 def inverses(scale: Array) -> Array:
@@ -129,11 +143,13 @@ def _add_outside(found: Moments, X: Array, kept: Array, others: Array | None, nu
     gone, total = (X[~kept], len(X)) if others is None else (others, len(others))
     if not len(gone):
         return
+    eps = float(max(np.finfo(X.dtype).eps, np.finfo(gone.dtype).eps))
     gaps = gone - found.mean
+    gaps[(found.sd == 0.0) & (np.abs(gaps) <= rounding_about(found.mean, eps))] = 0.0
     unit = np.where(found.sd > 0.0, found.sd, np.sqrt(np.square(gaps).sum(axis=0) / total))
     scaled = gaps * inverses(unit)
     off = scaled @ null
-    within = _LEFT * np.finfo(X.dtype).eps * np.linalg.norm(scaled, axis=1)
+    within = _LEFT * eps * np.linalg.norm(scaled, axis=1)
     off[np.linalg.norm(off, axis=1) <= within] = 0.0
     moment, W = np.linalg.eigh(off.T @ off / total)
     taken = moment > max(moment[-1], 0.0) * len(moment) * 4 * np.finfo(np.float64).eps

@@ -136,7 +136,7 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         factor = _consistency(found, array, distances)
         self.consistency_factor_ = factor
         self._root = full.whiten / np.sqrt(factor)
-        self._mean = full.mean
+        self._mean, self._scale = full.mean, full.sd
         self.location_ = _rows.in_library_of(full.mean, rows)
         covariance = full.covariance * factor
         precision = _inverse(covariance, full.rank, full.sd > 0.0)
@@ -176,8 +176,7 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         along = gap @ self._root
         score, direction = float(along @ along), self._root @ along
         length = float(np.linalg.norm(direction)) or 1.0
-        scale = np.sqrt(np.diag(_rows.as_numpy(self.covariance_)).astype(np.float64))
-        parts = parts_of_form(gap, self._root, scale)
+        parts = parts_of_form(gap, self._root, self._scale)
         return score, direction / length, score**0.5, float(score > 0.0), parts
 
 

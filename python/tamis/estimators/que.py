@@ -136,7 +136,7 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
         self._deviations = np.linalg.norm(root, axis=0)
         if self._raw():
             self._deviations = np.sqrt(np.mean(np.square(Z @ root), axis=0))
-        self._scale = np.sqrt(np.diag(found.moments.covariance))
+        self._scale = found.moments.sd
         self.location_ = _rows.in_library_of(base, rows)
         self.support_ = _rows.in_library_of(found.kept, rows)
         self.contamination_ = 1.0 - float(found.kept.mean())

@@ -50,7 +50,7 @@ def gaussian_noise(
     image, stream : int in [0, 2**32)
         Further coordinates of the noise, for example which image, and what the noise is for.
         Different values give independent noise. ``image`` may also be an int64 array of one number
-        beside ``x`` on its device, which the host then does not wait for; of a number outside of
+        on the CUDA device of ``x``, which the host then does not wait for; of a number outside of
         the range the low 32 bits count.
     start : int
         Number of the first sample; ``start + n <= 2**32``.
