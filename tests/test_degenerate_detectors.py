@@ -192,3 +192,19 @@ def test_reference_rows_of_another_dtype() -> None:
     expected = tamis.QUEOutlierDetector(0.05, whiten=good).fit(X).training_scores_
     found = tamis.QUEOutlierDetector(0.05, whiten=good).fit(X.astype(np.float32)).training_scores_
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("detector", DETECTORS, ids=["covariance", "que"])
+@pytest.mark.parametrize("n", [60, 120, 240])
+def test_a_column_that_others_add_up_to(detector: Any, n: int) -> None:
+    X = noise(n, 6)
+    X[: n // 15] += 3.0
+    total = X[:, :2].sum(axis=1)
+    expected = detector.fit(X).support_
+    scores = detector.score_samples(X)
+    for shift in (0.0, 1e3):
+        for dtype in (np.float64, np.float32):
+            table = (np.c_[X, total] + shift).astype(dtype)
+            assert np.array_equal(detector.fit(table).support_, expected)
+            if isinstance(detector, tamis.RobustCovariance):  # which no linear map changes
+                np.testing.assert_allclose(detector.score_samples(table), scores, rtol=0.01)

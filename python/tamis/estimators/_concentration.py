@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis import _rows
-from tamis.estimators._moments import rounding_about
+from tamis.estimators._moments import rounding_about, variance_of_rounding
 from tamis.estimators._quadratic import rejected
 
 __all__ = ["concentrated", "is_small"]
@@ -54,6 +54,8 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
         off = _off_the_pattern(np.where(np.abs(Z) <= rounding, 0.0, Z)[:, flat])
         Z, scale = Z[:, ~flat], scale[~flat]
     Z /= scale
+    if Z.size:
+        Z = Z[:, _spanning(Z, middle[~flat] / scale, float(np.finfo(X.dtype).eps), centred)]
     n, d = Z.shape
     kept = np.ones(n, dtype=bool)
     if d == 0:
@@ -78,6 +80,23 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
             break
         kept = again
     return kept
+
+
+def _spanning(Z: Array, middle: Array, eps: float, centred: bool) -> NDArray[np.intp]:
+    """Columns of which the others are combinations in every row.
+
+    With the others every half is singular, and the rounding in its determinant would choose.
+    """
+    from scipy.linalg import qr
+
+    n, d = Z.shape
+    length = np.sqrt(np.square(Z).sum(axis=1, keepdims=True))
+    if not centred:  # the medians need not be such a combination, but a row near to them is
+        Z = Z - Z[length.argmin()]
+    R, order = qr(Z / np.maximum(length, 1.0), mode="r", pivoting=True, check_finite=False)
+    left = np.square(np.diag(R)) / n  # of each column beside those before it in this order
+    good = left > variance_of_rounding(middle, eps, n, float(left.max(initial=0.0)))
+    return np.sort(order[: d if good.all() else int(good.argmin())])
 
 
 def _off_the_pattern(gaps: Array) -> Array:

@@ -25,6 +25,7 @@ __all__ = [
     "moments",
     "rounding_about",
     "shrunk",
+    "variance_of_rounding",
     "whitened",
 ]
 
@@ -76,10 +77,7 @@ def moments(X: Array, kept: Array, centred: bool, others: Array | None = None) -
     sd = np.where(flat, 0.0, sd)
     inverse = inverses(sd)
     w, U = np.linalg.eigh(C * np.outer(inverse, inverse))
-    # rounding of the rows, which may be float32, and of the sums, which are float64
-    of_rows = _NULL * np.square(eps * (np.abs(mean) * inverse + 1.0)).max(initial=0.0)
-    of_sums = max(w[-1], 0.0) * max(count, d) * 4 * np.finfo(np.float64).eps
-    good = w > max(of_rows, of_sums)
+    good = w > variance_of_rounding(mean * inverse, eps, count, max(w[-1], 0.0))
     null = U[:, ~good]
     rank = int(good.sum())
     good &= np.arange(d) >= d - max(count // ROWS_A_DIRECTION, 1)
@@ -97,6 +95,17 @@ def moments(X: Array, kept: Array, centred: bool, others: Array | None = None) -
 def rounding_about(mean: Array, eps: float) -> Array:
     """So near to the mean a number with this unit roundoff may be the same one, rounded."""
     return np.asarray(_FLAT * eps * np.maximum(np.abs(mean), np.finfo(np.float64).tiny))
+
+
+def variance_of_rounding(mean: Array, eps: float, count: int, largest: float) -> float:
+    """What rows that do not vary in a direction may seem to vary there.
+
+    ``mean``: in units of the columns' deviations. ``largest``: variance of any direction.
+    """
+    # rounding of the rows, which may be float32, and of the sums, which are float64
+    of_rows = _NULL * float(np.square(eps * (np.abs(mean) + 1.0)).max(initial=0.0))
+    of_sums = largest * max(count, mean.size) * 4 * float(np.finfo(np.float64).eps)
+    return max(of_rows, of_sums)
 
 
 def inverses(scale: Array) -> Array:
