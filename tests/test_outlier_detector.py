@@ -11,6 +11,7 @@ import pytest
 
 import tamis
 from tamis import RobustMean, SpectralOutlierDetector
+from tamis.estimators.outliers import _torch_scores
 
 
 def contaminated(n: int = 1001, d: int = 31, share: float = 0.05, far: float = 3.0) -> Any:
@@ -291,3 +292,15 @@ def test_the_detector_and_the_mean_agree() -> None:
     np.testing.assert_array_equal(mean.location_, detector.location_)
     np.testing.assert_array_equal(mean.support_, detector.support_)
     np.testing.assert_array_equal(mean.scores_, -detector.training_scores_)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_torch_scores_are_those_of_numpy_and_finite(kind: str) -> None:
+    torch = pytest.importorskip("torch")
+    X = contaminated(300, 4).astype(kind)
+    detector = SpectralOutlierDetector("auto").fit(X)
+    X[0] = np.finfo(kind).max / 8
+    expected = detector.score_samples(X)
+    assert np.isfinite(expected).all()
+    found = _torch_scores(detector, torch.from_numpy(X)).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

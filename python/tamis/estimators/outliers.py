@@ -278,4 +278,5 @@ def _torch_scores(detector: SpectralOutlierDetector, rows: Any) -> Any:
         scores[part] = -worst
     if not bool(torch.isfinite(rows).all()):
         _rows.check_finite(rows.cpu().numpy())
-    return scores.to(rows.dtype)
+    lowest = torch.finfo(rows.dtype).min  # for finite numbers whose squares overflow
+    return scores.nan_to_num(nan=lowest).clamp(min=lowest).to(rows.dtype)
