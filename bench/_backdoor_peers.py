@@ -46,7 +46,7 @@ def detected(detector: Any) -> Any:
 
 SCORES = {
     "tamis Spectre": detected(Spectre(SHARE)),
-    "tamis Spectre, complement": detected(Spectre(SHARE, complement=True)),
+    "tamis Spectre, all directions": detected(Spectre(SHARE, k="all")),
     "tamis SpectralSignatures": detected(SpectralSignatures(SHARE)),
     "tamis SpectralSignatures, k = 10": detected(SpectralSignatures(SHARE, k=10)),
     "tamis ActivationClustering": detected(ActivationClustering(SHARE)),

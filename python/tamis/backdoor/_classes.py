@@ -280,16 +280,6 @@ def projections(
     return Z
 
 
-def squared_lengths(
-    rows: NDArray[Any], members: NDArray[np.int64], mean: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Of the rows of a class about its mean, (m,)."""
-    out = np.empty(members.size)
-    for part, block in gathered(rows, members):
-        out[part] = _rows.squared_distances(block, mean)
-    return out
-
-
 def num_values(k: int) -> int:
     """How many eigenvalues a report needs: the last one stands for the bulk."""
     return k + _NUM_VALUES - 1
