@@ -71,8 +71,9 @@ def embeddings() -> dict[str, dict[str, float]]:
 
 
 def embeddings_table(found: dict[str, dict[str, float]]) -> str:
-    rows = [[name, *(f"{found[t][name]:.3f}" for t in found)] for name in SCORES]
-    return _timing.table(["AUC", *found], rows)
+    names = next(iter(found.values()))
+    rows = [[name, *(f"{by[name]:.3f}" for by in found.values())] for name in names]
+    return _timing.markdown(["AUC", *found], rows)
 
 
 def network_like(n: int, d: int) -> tuple[Any, Any, int]:

@@ -80,7 +80,7 @@ class SGDTrainer:
             weight_decay=self.weight_decay,
             nesterov=self.momentum > 0,
         )
-        steps = self.epochs * -(-count // self.batch_size)
+        steps = self.epochs * len(_rows.batches(count, self.batch_size))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.lr, total_steps=max(steps, 2), pct_start=0.2
         )
