@@ -117,6 +117,7 @@ def speed(args: argparse.Namespace) -> dict[str, Any]:
         "tamis SpectralSignatures": lambda: SpectralSignatures(SHARE, n_jobs=1).fit(X, labels),
         "full SVD a class": recipe,
         "tamis Spectre": lambda: Spectre(SHARE, n_jobs=1).fit(X, labels),
+        "tamis Spectre, all directions": lambda: Spectre(SHARE, k="all").fit(X, labels),
     }
     args.cpu_time = True
     with threadpool_limits(1):

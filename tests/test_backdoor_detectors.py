@@ -222,6 +222,9 @@ def test_poison_is_as_in_the_protocol(kind: Any) -> None:
         poison(images, labels, trigger, 2, source=8)
     with pytest.raises(ValueError, match="reaches pixel"):
         Trigger("ell", (8, 8)).stamp(images)
+    for colour in (256, -1, (0, 0, 300), np.nan):  # in 8 bits, 256 is 0
+        with pytest.raises(ValueError, match="colour: expected 0 to 255 in images of uint8"):
+            Trigger(kind, (4, 4), colour).stamp(images)
 
 
 def test_differences_too_small_for_float32_are_refused() -> None:

@@ -97,7 +97,7 @@ class Spectre(ClassDetector):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def _check_parameters(self) -> float:
+    def _check_parameters(self) -> None:
         if isinstance(self.k, str):
             if self.k not in ("auto", "all"):
                 raise ValueError(f"k: expected a number, 'auto' or 'all', got {self.k!r}")
@@ -107,19 +107,17 @@ class Spectre(ClassDetector):
             alpha = _arrays.check_real(self.alpha, "alpha")
             if not 0.0 <= alpha < np.inf:
                 raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
-        self.k_: dict[int, int] = {}
-        return super()._check_parameters()
+        super()._check_parameters()
 
     def fit(self, representations: Any, labels: Any, *, classes: Any = None) -> Spectre:
         """See `SpectralSignatures.fit`."""
-        self._chosen: list[int] = []
+        self._chosen: list[int] = []  # numbers of directions, in the order of the classes
         super().fit(representations, labels, classes=classes)
         self.k_ = dict(zip(self.class_report_, self._chosen, strict=True))
         return self
 
     def _score(self, rows: NDArray[Any], members: NDArray[np.int64]) -> ClassFinding:
-        # as many as go; one where that is none, as the choice of k and of good rows needs some
-        gone = max(int(float(self.multiplier) * float(self.contamination) * members.size + 1e-9), 1)
+        gone = max(self._removed_of(members.size), 1)  # what stands out is looked for in any case
         if self.k == "all":
             return self._in_all_directions(rows, members, gone)
         seed = seed_of(self.random_state)
