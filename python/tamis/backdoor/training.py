@@ -23,6 +23,7 @@ class SGDTrainer:
     Attributes
     ----------
     epochs, batch_size : int >= 1
+        What is left over at the end of an epoch joins the last batch where it is under a quarter.
     lr : float > 0
         Peak of a rate that rises over a fifth of the steps and falls along a cosine (Smith and
         Topin 2018, "Super-convergence").
