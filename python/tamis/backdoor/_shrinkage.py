@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.backdoor import _classes
+from tamis.estimators._moments import shrunk_variances
 
-__all__ = ["ShrunkWhitening", "ledoit_wolf", "spanned", "unit_rows"]
+__all__ = ["ShrunkWhitening", "spanned", "unit_rows"]
 
 _REFITS = 2  # 1 and 6 came out the same on tables like real ones (docs/backdoor.md)
-_FLOOR = 1e-12  # of the largest variance: so small is rounding
 
 
 def unit_rows(rows: NDArray[Any], members: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -38,22 +38,6 @@ def spanned(X: NDArray[np.float64]) -> NDArray[np.float64]:
     some = values > X.shape[0] * np.finfo(np.float64).eps * max(float(values[-1]), 0.0)
     coordinates: NDArray[np.float64] = Q[:, some] * np.sqrt(values[some])
     return coordinates
-
-
-def ledoit_wolf(gap: NDArray[np.float64], values: NDArray[np.float64], columns: int) -> float:
-    """How much of a multiple of the identity a covariance needs, in [0, 1].
-
-    ``gap`` (m, .): rows about their mean; ``values``: eigenvalues of their covariance, of which
-    ``columns`` minus those given are 0. Source: Ledoit and Wolf 2004, "A well-conditioned estimator
-    for large-dimensional covariance matrices", section 3.2.
-    """
-    square = float(np.square(values).sum())
-    spread = square - float(values.sum()) ** 2 / columns  # d2 times the columns
-    if spread <= 0.0:
-        return 1.0
-    m = gap.shape[0]
-    fourth = float(np.square(np.square(gap).sum(axis=1)).sum())
-    return float(min(max(fourth / m - square, 0.0) / m / spread, 1.0))
 
 
 class ShrunkWhitening:
@@ -84,9 +68,7 @@ class ShrunkWhitening:
             w = np.maximum(w, 0.0)
             if refit == 0:
                 self.values, self.top = w[::-1], V[:, -1]
-            share = ledoit_wolf(gap, w, columns)
-            variances = (1.0 - share) * w + share * w.sum() / columns
-            variances = np.maximum(variances, _FLOOR * variances.max())
+            variances = shrunk_variances(w, np.square(gap).sum(axis=1), columns)
             if not variances[-1] > 0.0:
                 self.rows = np.zeros_like(Z)
                 return
