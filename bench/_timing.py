@@ -153,6 +153,12 @@ def describe(facts: Mapping[str, Any]) -> str:
     return text
 
 
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """As `table`, for a file that is read in a browser."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as their contents, the first to the left, the others to the right."""
     widths = [max(len(line[k]) for line in (header, *rows)) for k in range(len(header))]

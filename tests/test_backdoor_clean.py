@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from tamis import _rows
 from tamis.backdoor import Cleaned, SGDTrainer, SpectralSignatures, Spectre, clean
 
 TRIGGER = 7
@@ -190,7 +191,7 @@ def test_trainer() -> None:
     trainer(network(), data)
     assert [epoch for epoch, _ in losses] == [1, 2, 3]
     assert losses[2][1] < losses[0][1]
-    assert seen == [16, 16, 16, 2] * 3
+    assert seen == [16, 16, 18] * 3
     with pytest.raises(ValueError, match="loss: expected a finite value, got nan in epoch 1"):
         SGDTrainer()(network(), torch.utils.data.TensorDataset(data.tensors[0] * np.nan, y_of(y)))
     with pytest.raises(ValueError, match="at least one example"):
@@ -198,6 +199,27 @@ def test_trainer() -> None:
     for wrong in ({"epochs": 0}, {"batch_size": 0}, {"lr": 0.0}, {"lr": np.inf}, {"seed": -1}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             SGDTrainer(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected"),
+    [
+        (36, 16, [16, 16, 4]),
+        (35, 16, [16, 19]),
+        (7, 16, [7]),
+        (9, 4, [4, 5]),
+        (3, 2, [3]),
+        (3, 1, [1, 1, 1]),
+        (32, 16, [16, 16]),
+    ],
+)
+def test_less_than_a_quarter_joins_the_batch_before(
+    count: int, size: int, expected: list[int]
+) -> None:
+    rows = np.arange(count)
+    parts = [rows[part] for part in _rows.batches(count, size)]
+    assert [len(part) for part in parts] == expected
+    np.testing.assert_array_equal(np.concatenate(parts), rows)
 
 
 @pytest.mark.parametrize("kind", ["tensors", "dataset"])

@@ -72,6 +72,15 @@ def test_json(file: Path, detector: str, tmp_path: Path, capsys: Any) -> None:
     assert json.loads(capsys.readouterr().out) == facts | {"file": "rows.npy"}
 
 
+def test_outliers(file: Path, capsys: Any) -> None:
+    """Oracle: Spectre in all directions."""
+    X, y, _ = rows_and_labels()
+    assert main(["backdoor", "scan", str(file), "--detector", "outliers", "--json"]) == 0
+    found = Spectre(0.05, k="all").fit(X, y)
+    removed = json.loads(capsys.readouterr().out)["removed"]
+    assert removed == np.flatnonzero(found.removed_).tolist()
+
+
 def test_some_classes(file: Path, capsys: Any) -> None:
     X, y, _ = rows_and_labels()
     command = ["backdoor", "scan", str(file), "--detector", "signatures"]

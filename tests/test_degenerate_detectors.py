@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import tamis
-from tamis.estimators._moments import ledoit_wolf, moments, shrunk
+from tamis.estimators._moments import moments, shrunk, shrunk_variances
 
 DETECTORS = [tamis.RobustCovariance("auto"), tamis.QUEOutlierDetector("auto")]
 
@@ -106,9 +106,10 @@ def test_shrinkage_is_that_of_ledoit_and_wolf() -> None:
     reference = pytest.importorskip("sklearn.covariance").ledoit_wolf
     X = noise(40, 60) * np.linspace(1.0, 3.0, 60)
     gap = X - X.mean(axis=0)
-    share = reference(X)[1]
+    C = reference(X)[0]
     values = np.linalg.eigvalsh(gap.T @ gap / 40)
-    assert ledoit_wolf(np.square(gap).sum(axis=1), values, 60) == pytest.approx(share)
+    found = shrunk_variances(values, np.square(gap).sum(axis=1), 60)
+    np.testing.assert_allclose(found, np.linalg.eigvalsh(C))
     kept = np.ones(40, dtype=bool)
     found = shrunk(X / X.std(axis=0), kept, moments(X / X.std(axis=0), kept, False))
     np.testing.assert_allclose(found.covariance, reference(X / X.std(axis=0))[0], atol=1e-9)

@@ -129,12 +129,14 @@ def in_library_of(result: NDArray[Any], like: Any) -> Any:
 
 
 def batches(count: int, size: int) -> list[slice]:
-    """Slices of ``size`` to train on. One row that is left over joins those before.
+    """Slices of ``size`` to train on. What is left over joins those before if under a quarter.
 
-    Batch normalisation has no use for one row by itself, and refuses it where it has no other axis.
+    Batch normalisation takes the moments of a few rows for those of all, and its averages keep them
+    longest where they come last: an epoch's last batch of 3 or 5 in place of 128 cost .4 points of
+    accuracy on MNIST (``docs/backdoor.md``). One row by itself it may refuse.
     """
     ends = list(range(size, count, size))
-    if ends and size > 1 and count - ends[-1] == 1:
+    if ends and size > 1 and count - ends[-1] < max(2, size / 4):
         ends.pop()
     return [slice(start, end) for start, end in zip([0, *ends], [*ends, count], strict=True)]
 

@@ -14,7 +14,19 @@ from tamis import _arrays, _rows, ops
 from tamis.estimators._base import BaseEstimator
 from tamis.estimators._validation import check_fitted, is_auto, seed_of, thread_number
 
-__all__ = ["ClassDetector", "ClassFinding", "ClassReport", "split_in_two", "top_directions"]
+__all__ = [
+    "FEWEST",
+    "SEPARATION",
+    "ClassDetector",
+    "ClassFinding",
+    "ClassReport",
+    "class_mean",
+    "gathered",
+    "num_values",
+    "projections",
+    "split_in_two",
+    "top_directions",
+]
 
 _TOLERANCE = 1e-3  # of the residuals of eigenvectors: scores change in the fourth digit
 _NUM_VALUES = 4  # eigenvalues looked at; twice as many cost twice the time of everything else
@@ -86,17 +98,20 @@ class ClassDetector(BaseEstimator):
     def _score(self, rows: NDArray[Any], members: NDArray[np.int64]) -> ClassFinding:
         """Score the rows of one class, whose numbers are ``members``."""
 
-    def _check_parameters(self) -> float:
-        """The share of every class that goes, in [0, 1); subclasses check their own, too."""
+    def _check_parameters(self) -> None:
+        """Of every detector; subclasses check their own, too."""
         if is_auto(self.contamination):
             raise TypeError("contamination: expected a number in [0, 0.5), got 'auto'")
-        share = _rows.check_contamination(self.contamination)
+        _rows.check_contamination(self.contamination)
         multiplier = _arrays.check_real(self.multiplier, "multiplier")
         if not 1.0 <= multiplier < np.inf:
             raise ValueError(f"multiplier: expected a finite number >= 1, got {multiplier}")
         seed_of(self.random_state)
         thread_number(self.n_jobs)
-        return multiplier * share
+
+    def _removed_of(self, rows: int) -> int:
+        """How many of a class of so many rows go."""
+        return int(float(self.multiplier) * float(self.contamination) * rows + 1e-9)
 
     def fit(
         self, representations: Any, labels: Any, *, classes: Sequence[int] | None = None
@@ -121,7 +136,7 @@ class ClassDetector(BaseEstimator):
             finite (the row is named), a class that would lose all its rows, or a parameter out of
             range.
         """
-        share = self._check_parameters()
+        self._check_parameters()
         table = _table(representations)
         known = _labels(labels, table.shape[0])
         present = np.unique(known)
@@ -141,7 +156,7 @@ class ClassDetector(BaseEstimator):
                 )
             found = self._score(table, members)
             scores[members] = found.scores
-            count = int(share * members.size + 1e-9)
+            count = self._removed_of(members.size)
             if count >= members.size:
                 raise ValueError(
                     f"multiplier: class {label} would lose all of its {members.size} rows"
@@ -278,16 +293,6 @@ def projections(
     for part, block in gathered(rows, members):
         Z[part] = (block - mean) @ V
     return Z
-
-
-def squared_lengths(
-    rows: NDArray[Any], members: NDArray[np.int64], mean: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Of the rows of a class about its mean, (m,)."""
-    out = np.empty(members.size)
-    for part, block in gathered(rows, members):
-        out[part] = _rows.squared_distances(block, mean)
-    return out
 
 
 def num_values(k: int) -> int:

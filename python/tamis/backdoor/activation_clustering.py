@@ -70,9 +70,9 @@ class ActivationClustering(ClassDetector):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def _check_parameters(self) -> float:
+    def _check_parameters(self) -> None:
         _arrays.check_int(self.n_components, "n_components", 1, MAX_EIGENPAIRS + 1)
-        return super()._check_parameters()
+        super()._check_parameters()
 
     def _score(self, rows: NDArray[Any], members: NDArray[np.int64]) -> ClassFinding:
         seed = seed_of(self.random_state)

@@ -65,14 +65,23 @@ class Trigger:
         Raises
         ------
         ValueError
-            Another shape, or a trigger that reaches beyond the image.
+            Another shape, a trigger that reaches beyond the image, or a colour that images of
+            integers cannot hold.
         """
         out = np.array(images)
         if out.ndim not in (3, 4):
             raise ValueError(f"images: expected shape (n, h, w) or (n, h, w, c), got {out.shape}")
+        colour = np.asarray(self.colour)
+        if out.dtype.kind in "iu":
+            held = np.iinfo(out.dtype)
+            if not ((held.min <= colour) & (colour <= held.max)).all():
+                raise ValueError(
+                    f"colour: expected {held.min} to {held.max} in images of {out.dtype}, got "
+                    f"{self.colour}"
+                )
         if self.kind == "blend":
             rng = np.random.default_rng(self.seed)
-            picture = rng.random(out.shape[1:]) * np.asarray(self.colour)
+            picture = rng.random(out.shape[1:]) * colour
             mixed = (1.0 - self.alpha) * out + self.alpha * picture
             return np.asarray(
                 (np.rint(mixed) if out.dtype.kind in "iu" else mixed).astype(out.dtype)
@@ -84,7 +93,7 @@ class Trigger:
                     f"position: {self.kind} at {self.position} reaches pixel ({row}, {column}), "
                     f"outside of {out.shape[1]} x {out.shape[2]}"
                 )
-            out[:, row, column] = self.colour
+            out[:, row, column] = colour
         return out
 
 

@@ -83,11 +83,11 @@ class SpectralSignatures(ClassDetector):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def _check_parameters(self) -> float:
+    def _check_parameters(self) -> None:
         k = _arrays.check_int(self.k, "k", 1, MAX_EIGENPAIRS + 1)
         if self.as_coded and k != 1:
             raise ValueError(f"k: expected 1 with as_coded=True, got {k}")
-        return super()._check_parameters()
+        super()._check_parameters()
 
     def _score(self, rows: NDArray[Any], members: NDArray[np.int64]) -> ClassFinding:
         threads = thread_number(self.n_jobs)

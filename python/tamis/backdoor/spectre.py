@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tamis import _arrays
 from tamis.backdoor import _classes
 from tamis.backdoor._classes import ClassDetector, ClassFinding
+from tamis.backdoor._shrinkage import ShrunkWhitening, spanned, unit_rows
 from tamis.estimators._validation import seed_of, thread_number
 from tamis.estimators.covariance import RobustCovariance
 from tamis.ops.spectral import MAX_EIGENPAIRS
@@ -21,6 +22,7 @@ _LADDER = (2, 4, 8, 16, 32, 64)  # what "auto" tries
 SEPARATION = 13.0  # as `_classes.SEPARATION`; whitened, small groups of good rows stand out more,
 _SMALLEST = 0.25  # so that those below this part of the contamination raise no alarm
 _ROWS_A_DIRECTION = 10  # a robust covariance of fewer rows says little
+_ALPHA = 4.0  # with one direction in mind; in all directions, the top one is any group's
 
 
 class Spectre(ClassDetector):
@@ -34,25 +36,22 @@ class Spectre(ClassDetector):
     ----------
     contamination, multiplier, random_state, n_jobs
         As in `SpectralSignatures`.
-    k : int >= 1 or "auto"
+    k : int >= 1, "auto" or "all"
         Directions. "auto": of 2, 4, 8, ... 64 (at most the columns and a tenth of the rows, which
-        number is tried too), the one for which
-        the rows that would go stand out most: their mean score minus that of the others, in
-        standard deviations of the others.
-    alpha : float >= 0
-        See `tamis.que_scores`.
-    complement : bool
-        Count what lies outside of the k directions, too, as if its variance were the same in all
-        directions there, that is the median squared length over their number. For outliers that
-        share no direction: where there is no strong signature, the scores become squared
-        Mahalanobis distances, else they hardly change.
+        number is tried too), the one for which the rows that would go stand out most: their mean
+        score minus that of the others, in standard deviations of the others. "all": for outliers
+        that share no signature, such as other images among those of a class; see the notes.
+    alpha : float >= 0, optional
+        See `tamis.que_scores`. Default 4; 0 with ``k="all"``, where the scores are squared
+        distances then.
 
     Attributes
     ----------
     scores_, removed_, class_report_, suspected_classes_, classes_, n_features_in_
         As in `SpectralSignatures`. A class looks attacked where the separation along the top
         direction of the whitened rows is above 13 and the smaller group has at least a quarter of
-        the contamination's share.
+        the contamination's share. With ``k="all"``, where the rows of largest score are far out by
+        construction, the direction is that of the rows of unit length and the limit 5.
     k_ : dict of int to int
         The number of directions of every class.
 
@@ -60,7 +59,14 @@ class Spectre(ClassDetector):
     -----
     Source: Hayase, Kong, Somani and Oh 2021, "SPECTRE: defending against backdoor attacks using
     robust statistics". Departures: the covariance filter is that of this package, k is chosen by
-    the rule above, and ``complement`` is an addition.
+    the rule above, and ``k="all"`` is an addition.
+
+    With ``k="all"``, every row is divided by its length first: the length of a representation says
+    how much is in an image, the direction what. The mean and the covariance are those of the rows
+    that stay (three rounds), and the covariance is shrunk as Ledoit and Wolf 2004 have it, so that
+    fewer rows than columns will do. It takes a copy of a class in float64 and time that grows with
+    the cube of its rows or columns, whichever are fewer. ``docs/backdoor.md`` has on which data
+    this was chosen.
 
     Examples
     --------
@@ -78,10 +84,9 @@ class Spectre(ClassDetector):
         self,
         contamination: float = 0.05,
         multiplier: float = 1.5,
-        k: int | Literal["auto"] = "auto",
+        k: int | Literal["auto", "all"] = "auto",
         *,
-        alpha: float = 4.0,
-        complement: bool = False,
+        alpha: float | None = None,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -89,24 +94,32 @@ class Spectre(ClassDetector):
         self.multiplier = multiplier
         self.k = k
         self.alpha = alpha
-        self.complement = complement
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def _check_parameters(self) -> float:
-        if self.k != "auto":
+    def _check_parameters(self) -> None:
+        if isinstance(self.k, str):
+            if self.k not in ("auto", "all"):
+                raise ValueError(f"k: expected a number, 'auto' or 'all', got {self.k!r}")
+        else:
             _arrays.check_int(self.k, "k", 1, MAX_EIGENPAIRS + 1)
-        self.k_: dict[int, int] = {}
-        return super()._check_parameters()
+        if self.alpha is not None:
+            alpha = _arrays.check_real(self.alpha, "alpha")
+            if not 0.0 <= alpha < np.inf:
+                raise ValueError(f"alpha: expected a finite number >= 0, got {alpha}")
+        super()._check_parameters()
 
     def fit(self, representations: Any, labels: Any, *, classes: Any = None) -> Spectre:
         """See `SpectralSignatures.fit`."""
-        self._chosen: list[int] = []
+        self._chosen: list[int] = []  # numbers of directions, in the order of the classes
         super().fit(representations, labels, classes=classes)
         self.k_ = dict(zip(self.class_report_, self._chosen, strict=True))
         return self
 
     def _score(self, rows: NDArray[Any], members: NDArray[np.int64]) -> ClassFinding:
+        gone = max(self._removed_of(members.size), 1)  # what stands out is looked for in any case
+        if self.k == "all":
+            return self._in_all_directions(rows, members, gone)
         seed = seed_of(self.random_state)
         n, d = members.size, rows.shape[1]
         most = max(1, min(d, MAX_EIGENPAIRS, n - 1))
@@ -122,15 +135,9 @@ class Spectre(ClassDetector):
             rows, members, mean, wanted, seed, thread_number(self.n_jobs)
         )
         Z = _classes.projections(rows, members, mean, V)
-        gone = max(int(float(self.multiplier) * float(self.contamination) * n + 1e-9), 1)
-        lengths = _classes.squared_lengths(rows, members, mean) if self.complement else None
         best, chosen, scores, whitened = -np.inf, ladder[0], np.zeros(n), np.zeros((n, 1))
         for k in ladder:
-            rest = None
-            if lengths is not None:
-                dims = min(d, n - 1) - k
-                rest = _in_deviations(lengths - np.square(Z[:, :k]).sum(axis=1), dims)
-            found, white = self._whitened_scores(Z[:, :k], seed, rest)
+            found, white = self._whitened_scores(Z[:, :k], seed)
             contrast = _contrast(found, gone)
             if contrast > best:
                 best, chosen, scores, whitened = contrast, k, found, white
@@ -143,12 +150,9 @@ class Spectre(ClassDetector):
         return ClassFinding(scores, usual, separation, share, attacked)
 
     def _whitened_scores(
-        self, Z: NDArray[np.float64], seed: int, rest: tuple[NDArray[np.float64], int] | None
+        self, Z: NDArray[np.float64], seed: int
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Scores of rows on the top directions, (n,), and these rows whitened.
-
-        ``rest``: what is outside of these directions, and of how many.
-        """
+        """Scores of rows on the top directions, (n,), and these rows whitened."""
         share = min(float(self.contamination), 0.2)
         fit = RobustCovariance(share, random_state=seed, n_jobs=self.n_jobs).fit(Z)
         w, U = np.linalg.eigh(np.asarray(fit.covariance_, np.float64))
@@ -156,27 +160,25 @@ class Spectre(ClassDetector):
         if not good.any():
             return np.zeros(Z.shape[0]), np.zeros((Z.shape[0], 1))
         whitened = (Z - fit.location_) @ (U[:, good] / np.sqrt(w[good]))
-        scores = np.asarray(que_scores(whitened, float(self.alpha)))
-        if rest is None:
-            return scores, whitened
-        # the weights of que_scores before they are divided by their sum; variances outside are 1
-        values = np.linalg.eigvalsh(np.atleast_2d(np.cov(whitened, rowvar=False, bias=True)))
-        top = max(float(values[-1]), 1.0)
-        inside = float(np.exp(float(self.alpha) * (values / values[-1] - 1.0)).sum())
-        outside = float(np.exp(float(self.alpha) * (1.0 / top - 1.0)))
-        lengths, dims = rest
-        scores = (inside * scores + outside * lengths) / (inside + outside * dims)
-        return np.asarray(scores), whitened
+        alpha = _ALPHA if self.alpha is None else float(self.alpha)
+        return np.asarray(que_scores(whitened, alpha)), whitened
 
-
-def _in_deviations(
-    lengths: NDArray[np.float64], dims: int
-) -> tuple[NDArray[np.float64], int] | None:
-    """Squared lengths in ``dims`` directions of equal variance, in such variances; None if 0."""
-    middle = float(np.median(lengths))
-    if dims < 1 or middle <= 1e-9 * float(np.abs(lengths).max(initial=0.0)):
-        return None
-    return np.maximum(lengths, 0.0) * (dims / middle), dims
+    def _in_all_directions(
+        self, rows: NDArray[Any], members: NDArray[np.int64], gone: int
+    ) -> ClassFinding:
+        _classes.class_mean(rows, members)  # a value that is not finite is an error here
+        Z = spanned(unit_rows(rows, members))
+        self._chosen.append(Z.shape[1])
+        if not Z.shape[1]:  # all rows point the same way
+            return ClassFinding(np.zeros(members.size), np.zeros(1), 0.0, 0.0, False)
+        fit = ShrunkWhitening(Z, rows.shape[1], gone)
+        if self.alpha:
+            scores = np.asarray(que_scores(fit.rows, float(self.alpha)))
+        else:
+            scores = np.square(fit.rows).sum(axis=1)
+        separation, share = _classes.split_in_two(Z @ fit.top)
+        usual = fit.values[: _classes.num_values(1)]
+        return ClassFinding(scores, usual, separation, share, separation > _classes.SEPARATION)
 
 
 def _contrast(scores: NDArray[np.float64], gone: int) -> float:

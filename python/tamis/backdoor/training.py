@@ -23,6 +23,7 @@ class SGDTrainer:
     Attributes
     ----------
     epochs, batch_size : int >= 1
+        What is left over at the end of an epoch joins the last batch where it is under a quarter.
     lr : float > 0
         Peak of a rate that rises over a fifth of the steps and falls along a cosine (Smith and
         Topin 2018, "Super-convergence").
@@ -80,7 +81,7 @@ class SGDTrainer:
             weight_decay=self.weight_decay,
             nesterov=self.momentum > 0,
         )
-        steps = self.epochs * -(-count // self.batch_size)
+        steps = self.epochs * len(_rows.batches(count, self.batch_size))
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, self.lr, total_steps=max(steps, 2), pct_start=0.2
         )

@@ -26,15 +26,17 @@ examples:
   tamis backdoor scan embeddings.npz
   tamis backdoor scan rows.npy --labels labels.npy --detector signatures --plot scores.png
   tamis backdoor scan embeddings.npz --contamination 0.1 -o scores.csv --json
+  tamis backdoor scan embeddings.npz --detector outliers    (rows that share no signature)
 
 exit status: 0 done, whether or not a class looks attacked; 1 the file could not be read, 2 wrong
 usage"""
 
 _LABELS = ("y", "labels", "label", "targets", "y_train")
-_DETECTORS = {
-    "spectre": "Spectre",
-    "signatures": "SpectralSignatures",
-    "clustering": "ActivationClustering",
+_DETECTORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "spectre": ("Spectre", {}),
+    "outliers": ("Spectre", {"k": "all"}),
+    "signatures": ("SpectralSignatures", {}),
+    "clustering": ("ActivationClustering", {}),
 }
 _PANELS = 12
 
@@ -86,9 +88,12 @@ def run(args: argparse.Namespace) -> int:
         plotting.require_matplotlib()
     table = load_table(args.file, key=args.key)
     labels = _labels(args)
-    found = getattr(backdoor, _DETECTORS[args.detector])(
-        args.contamination, args.multiplier, random_state=args.seed, n_jobs=args.num_threads
-    ).fit(table.values, labels, classes=args.classes)
+    name, options = _DETECTORS[args.detector]
+    detector = getattr(backdoor, name)(
+        args.contamination, args.multiplier, random_state=args.seed, n_jobs=args.num_threads,
+        **options,
+    )  # fmt: skip
+    found = detector.fit(table.values, labels, classes=args.classes)
     if args.csv is not None:
         _write(args.csv, found, labels)
     if args.plot is not None:

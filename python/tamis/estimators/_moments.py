@@ -20,11 +20,11 @@ from tamis.estimators._quadratic import cached_blocks
 __all__ = [
     "Moments",
     "inverses",
-    "ledoit_wolf",
     "mean_of",
     "moments",
     "rounding_about",
     "shrunk",
+    "shrunk_variances",
     "variance_of_rounding",
     "whitened",
 ]
@@ -172,7 +172,7 @@ def _add_outside(found: Moments, X: Array, kept: Array, others: Array | None, nu
 def shrunk(X: Array, kept: Array, found: Moments) -> Moments:
     """The same where rows are many; else of all directions, by a covariance that few rows can bear.
 
-    Correlations are shrunk to the identity (`ledoit_wolf`), so that rows kept and others are
+    Correlations are shrunk to the identity (`shrunk_variances`), so that rows kept and others are
     measured alike. Without it the rows kept, of which the covariance is, are all at one distance
     where they are fewer than columns, and others are nearer.
     """
@@ -187,8 +187,7 @@ def shrunk(X: Array, kept: Array, found: Moments) -> Moments:
     lengths = np.empty(len(X))
     for rows in cached_blocks(X):
         lengths[rows] = np.square((X[rows] - found.mean) * inverse).sum(axis=1)
-    share = ledoit_wolf(lengths[kept], w, columns)
-    w = np.maximum((1.0 - share) * w + share * w.sum() / columns, _LEAST * w[-1])
+    w = shrunk_variances(w, lengths[kept], columns)
     whiten, back = np.zeros((d, columns)), np.zeros((columns, d))
     whiten[varies] = U / sd[:, None] / np.sqrt(w)
     back[:, varies] = (sd[:, None] * U * np.sqrt(w)).T
@@ -203,15 +202,15 @@ def shrunk(X: Array, kept: Array, found: Moments) -> Moments:
     )
 
 
-def ledoit_wolf(lengths: Array, values: Array, columns: int) -> float:
-    """How much of a multiple of the identity a covariance needs, in [0, 1].
+def shrunk_variances(values: Array, lengths: Array, columns: int) -> Array:
+    """Eigenvalues of a covariance that is shrunk to a multiple of the identity, as few rows need.
 
     Parameters
     ----------
+    values : array of shape (r,)
+        Eigenvalues as the rows have them, ascending; those missing of ``columns`` are 0.
     lengths : array of shape (m,)
         Squared lengths of the rows about their mean.
-    values : array
-        Eigenvalues of their covariance; those missing are 0.
     columns : int
 
     Notes
@@ -219,12 +218,13 @@ def ledoit_wolf(lengths: Array, values: Array, columns: int) -> float:
     Source: Ledoit and Wolf 2004, "A well-conditioned estimator for large-dimensional covariance
     matrices", section 3.2.
     """
-    square = float(np.square(values).sum())
-    spread = square - float(values.sum()) ** 2 / columns  # d2 times the columns
-    if spread <= 0.0:
-        return 1.0
-    fourth = float(np.square(lengths).mean())
-    return float(min(max(fourth - square, 0.0) / lengths.size / spread, 1.0))
+    square, middle = float(np.square(values).sum()), float(values.sum()) / columns
+    spread = square - columns * middle**2  # d2 times the columns
+    share = 1.0
+    if spread > 0.0:
+        error = max(float(np.square(lengths).mean()) - square, 0.0) / lengths.size
+        share = min(error / spread, 1.0)
+    return np.asarray(np.maximum((1.0 - share) * values + share * middle, _LEAST * values[-1]))
 
 
 def whitened(X: Array, found: Moments) -> Array:
