@@ -92,14 +92,16 @@ def spectrum(
         whole = mean if center_rows is None else read.rmatvec(np.full(read.shape[0], 1.0 / n))
         if start is None:
             start = _sampled_start(read, k, num_threads)
-        squares, block = _block_krylov(_fused(read, mean, whole, n, num_threads), p, k, start)
-        top, projections = float(squares[0]), rows.matmat(block[:, :k])
+        _, block = _block_krylov(_fused(read, mean, whole, n, num_threads), p, k, start)
+        projections = rows.matmat(block[:, :k])
+        top = float(np.square(projections[:, 0]).sum())
     elif rows.shape[0] < p:  # the shorter side has the cheaper basis
         squares, vectors = _block_krylov(lambda U: rows.matmat(rows.rmatmat(U)), rows.shape[0], k)
         top, projections = float(squares[0]), vectors[:, :k] * np.sqrt(squares)
     else:
-        squares, block = _block_krylov(lambda V: rows.rmatmat(rows.matmat(V)), p, k, start)
-        top, projections = float(squares[0]), rows.matmat(block[:, :k])
+        _, block = _block_krylov(lambda V: rows.rmatmat(rows.matmat(V)), p, k, start)
+        projections = rows.matmat(block[:, :k])
+        top = float(np.square(projections[:, 0]).sum())
     found = np.sqrt(np.square(projections).sum(axis=1))
     if not np.isfinite(found).all():
         raise _not_finite(gradients.matvec(np.ones(p)))
@@ -133,7 +135,7 @@ class _Centered(LinearOperator):  # type: ignore[misc]
 
 
 def _block_krylov(
-    apply: Callable[[Any], Any], side: int, k: int, start: Any = None
+    apply: Callable[[Any], Any], side: int, k: int, start: Any = None, guards: int = _GUARDS
 ) -> tuple[Vector, Vector]:
     """The k largest eigenvalues of a symmetric operator, and its eigenvectors with some to spare.
 
@@ -142,7 +144,7 @@ def _block_krylov(
     returned is one power step better than what the residual was measured on. A vector of the first
     block is always random: what a start does not know of is found.
     """
-    width = min(k + _GUARDS, side)
+    width = min(k + guards, side) if start is None else start.shape[1]
     block = np.random.default_rng(0).standard_normal((side, width))
     if start is not None:
         block[:, 1:] = start[:, : width - 1]
@@ -213,7 +215,7 @@ def _sampled_start(rows: OuterGradients, k: int, num_threads: int | None) -> Any
     if some.X.size < _LARGE or not some.coefficients.any():
         return None
     mean = some.rmatvec(np.full(m, 1.0 / m))
-    return _block_krylov(_fused(some, mean, mean, m, num_threads), p, k)[1]
+    return _block_krylov(_fused(some, mean, mean, m, num_threads), p, k, guards=1)[1]
 
 
 def _not_finite(images: Any) -> ValueError:
