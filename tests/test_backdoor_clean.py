@@ -13,6 +13,7 @@ import torch
 
 from tamis import _rows
 from tamis.backdoor import Cleaned, SGDTrainer, SpectralSignatures, Spectre, clean
+from tamis.backdoor.extraction import as_tensor
 
 TRIGGER = 7
 
@@ -240,3 +241,17 @@ def test_a_single_example_left_over_joins_the_batch_before(kind: str) -> None:
 
 def y_of(y: Any) -> Any:
     return torch.from_numpy(y)
+
+
+def test_arrays_of_other_byte_order_and_words() -> None:
+    swapped = np.arange(4, dtype=">f4")[::-1]
+    np.testing.assert_array_equal(as_tensor(swapped).numpy(), [3, 2, 1, 0])
+    rows = np.zeros((4, 2), np.float32)
+    with pytest.raises(TypeError, match="y: expected numbers, got an array of <U4"):
+        clean(torch.nn.Linear(2, 2), (rows, np.array(["ham", "spam"] * 2)), "")
+    pairs = torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.zeros(4).long())
+    dataset = torch.utils.data.Subset(pairs, range(4))
+    with pytest.raises(TypeError, match="labels: expected numbers, got an array of object"):
+        clean(
+            torch.nn.Linear(2, 2), dataset, "", labels=np.array(["ham", "spam"] * 2, dtype=object)
+        )

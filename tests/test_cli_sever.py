@@ -51,6 +51,30 @@ def test_classify(table: Path, capsys: Any) -> None:
     assert 0 <= facts["error_on_kept"]["sever"] < 0.1
 
 
+@pytest.mark.parametrize("header", [True, False])
+def test_classes_may_be_words(table: Path, header: bool, capsys: Any) -> None:
+    """The same rows go as with numbers, in every place of the target."""
+    _, *lines = table.read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    words = [[row[0], "spam" if float(row[4]) else " ham", *row[1:4]] for row in cells]
+    numbers = [[row[0], row[4], *row[1:4]] for row in cells]
+    found = []
+    for rows in (numbers, words):
+        text = [",".join(row) for row in rows]
+        table.write_text("\n".join(["a,kind,b,c,price", *text] if header else text))
+        target = "kind" if header else "1"
+        assert main(["sever", "classify", str(table), "--target", target, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    assert found[0]["columns"] == (["a", "b", "c", "price"] if header else ["0", "2", "3", "4"])
+    assert main(["sever", "regress", str(table), "--target", target]) == 1
+    assert "expected numbers, got words such as" in capsys.readouterr().err
+    words[6][1] = " "
+    table.write_text("\n".join(",".join(row) for row in words))
+    assert main(["sever", "classify", str(table), "--target", "1"]) == 1
+    assert "line 7, column 1: expected a label, got none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

@@ -196,7 +196,7 @@ def _examples(dataset: Any, labels: Any) -> tuple[Any, NDArray[np.int64]]:
             raise ValueError(f"dataset: expected (X, y) or a dataset, got {len(dataset)} parts")
         if labels is not None:
             raise ValueError("labels: expected None with (X, y), which has its labels")
-        X, y = (as_tensor(part) for part in dataset)
+        X, y = (as_tensor(part, name) for part, name in zip(dataset, "Xy", strict=True))
         X = X.float() / 255 if X.dtype == torch.uint8 else X
         y = _checked(y, len(X))
         return torch.utils.data.TensorDataset(X, y), y.numpy()
@@ -208,7 +208,7 @@ def _examples(dataset: Any, labels: Any) -> tuple[Any, NDArray[np.int64]]:
         raise TypeError("dataset: expected (X, y) or a dataset, got an array or tensor without y")
     if labels is None:
         labels = [int(dataset[number][1]) for number in range(len(dataset))]
-    return dataset, _checked(as_tensor(labels), len(dataset)).numpy()
+    return dataset, _checked(as_tensor(labels, "labels"), len(dataset)).numpy()
 
 
 def _checked(labels: Any, count: int) -> Any:

@@ -130,12 +130,21 @@ def representations(
     return found[layer] if isinstance(layer, str) else found
 
 
-def as_tensor(values: Any) -> Any:
+def as_tensor(values: Any, name: str = "values") -> Any:
     """``values`` as a tensor on the same memory, also where that is read-only: it is only read."""
     import torch
 
-    if isinstance(values, np.ndarray) and min(values.strides, default=0) < 0:
-        values = values.copy()  # torch has no negative strides
+    if hasattr(values, "to_numpy"):  # of a table
+        values = values.to_numpy()
+    if isinstance(values, np.ndarray):
+        if values.dtype.kind not in "biufc":
+            raise TypeError(
+                f"{name}: expected numbers, got an array of {values.dtype}; "
+                "np.unique(words, return_inverse=True)[1] numbers words"
+            )
+        values = values.astype(values.dtype.newbyteorder("="), copy=False)  # torch has one order
+        if min(values.strides, default=0) < 0:
+            values = values.copy()  # nor negative strides
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
         return torch.as_tensor(values)

@@ -18,11 +18,12 @@ __all__ = ["add_parser", "run"]
 _DESCRIPTION = """\
 Fits a linear model to the rows of a table of which some may be arbitrarily bad (SEVER: Diakonikolas
 et al. 2019): ridge regression on standardised columns, or logistic regression. Rows whose gradients
-pull together are dropped until the set is stable. Classes are numbers."""
+pull together are dropped until the set is stable. Classes are numbers or, in a text file, words."""
 
 _EPILOG = """\
 examples:
   tamis sever regress data.csv --target price --contamination 0.1 --report
+  tamis sever classify mails.csv --target kind    (ham and spam, say)
   tamis sever classify data.npz --target label -o scores.csv
 
 exit status: 0 done, 1 the file could not be read, 2 wrong usage"""
@@ -70,25 +71,20 @@ def run(args: argparse.Namespace) -> int:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from tamis.cli.tables import load_table, numbers_of
+    from tamis.cli.target_column import load_with_target
     from tamis.sever import SeverClassifier, SeverRegressor
 
-    chosen = [*args.columns, args.target] if args.columns else []
-    table = load_table(args.file, key=args.key, columns=chosen)
-    names = list(table.names)
-    (target,) = [len(names) - 1] if chosen else numbers_of(args.file, names, [args.target])
-    values = np.asarray(table.values, dtype=np.float64)
-    y, X = values[:, target], np.delete(values, target, axis=1)
-    del names[target]
-    if not names:
-        raise ValueError(f"{args.file}: expected a column besides the target, got none")
     regress = args.task == "regress"
+    table, y = load_with_target(
+        args.file, args.target, key=args.key, columns=args.columns, words=not regress
+    )
+    X = np.asarray(table.values, dtype=np.float64)
     last = Ridge(alpha=args.alpha) if regress else LogisticRegression(C=1.0 / args.alpha)
     base = make_pipeline(StandardScaler(), last)
     driver = SeverRegressor if regress else SeverClassifier
     found = driver(base, contamination=args.contamination, random_state=args.seed).fit(X, y)
     plain = clone(base).fit(X, y)
-    facts = _facts(args, found, plain, X, y, names)
+    facts = _facts(args, found, plain, X, y, table.names)
     if args.out is not None:
         with args.out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -108,7 +104,7 @@ def _facts(
     found: Any,
     plain: Any,
     X: NDArray[np.float64],
-    y: NDArray[np.float64],
+    y: NDArray[Any],
     names: list[str],
 ) -> dict[str, Any]:
     from tamis import __version__

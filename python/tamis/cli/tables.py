@@ -20,7 +20,18 @@ from numpy.typing import NDArray
 
 from tamis import _rows
 
-__all__ = ["Table", "load_table", "numbers_of"]
+__all__ = [
+    "Table",
+    "head_of",
+    "is_binary",
+    "is_number",
+    "load_table",
+    "names_of",
+    "numbers_of",
+    "read_text",
+    "require_text",
+    "text_column",
+]
 
 _KEYS = ("X", "x", "data", "features", "embeddings", "X_train", "x_train")
 _DELIMITERS = ",;\t|"
@@ -86,11 +97,8 @@ def load_table(path: Path, *, key: str | None = None, columns: Sequence[str] = (
     ValueError
         A damaged file, no numbers, no such array or column, or a value that is not finite.
     """
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if not head:
-        raise ValueError(f"{path}: expected a table, got an empty file")
-    if head[:2] == b"PK" or head[:6] == b"\x93NUMPY":
+    head = head_of(path)
+    if is_binary(head):
         array = _npz_array(path, key) if head[:2] == b"PK" else _npy_array(path, key)
         names = [str(column) for column in range(array.shape[1])]
         chosen = numbers_of(path, names, columns)
@@ -98,13 +106,29 @@ def load_table(path: Path, *, key: str | None = None, columns: Sequence[str] = (
         together = chosen == list(range(first, stop))  # then they need not be copied
         values = _rows.as_rows(array[:, first:stop] if together else array[:, chosen], str(path))
         return _finite(Table(path, values, [names[number] for number in chosen]))
+    require_text(path, head, key)
+    return read_text(path, numbers_of(path, _Layout.of(path).names, columns))
+
+
+def require_text(path: Path, head: bytes, key: str | None) -> None:
     if key is not None:
         raise ValueError(f"{path}: a key is for .npz files, this is none")
     if head[:2] != b"\x1f\x8b" and b"\0" in head:
         raise ValueError(
             f"{path}: expected .npy, .npz or text, got a file that begins {head[:8]!r}"
         )
-    return _read_text(path, columns)
+
+
+def head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if not head:
+        raise ValueError(f"{path}: expected a table, got an empty file")
+    return head
+
+
+def is_binary(head: bytes) -> bool:
+    return head[:2] == b"PK" or head[:6] == b"\x93NUMPY"
 
 
 def _npy_array(path: Path, key: str | None) -> NDArray[Any]:
@@ -222,9 +246,9 @@ class _Layout:
         delimiter = best if counts[best] else None
         first, *rest = (_cells(line, delimiter) for line in lines)
         second = rest[0] if rest else []
-        numeric = [_is_number(cell) for cell in first]
+        numeric = [is_number(cell) for cell in first]
         titled = not any(numeric) or any(
-            not was and _is_number(cell) for was, cell in zip(numeric, second, strict=False)
+            not was and is_number(cell) for was, cell in zip(numeric, second, strict=False)
         )
         if not titled:
             return cls(delimiter, [str(column) for column in range(len(first))], 0)
@@ -262,7 +286,7 @@ def _cells(line: str, delimiter: str | None) -> list[str]:
     return next(csv.reader([line], delimiter=delimiter))
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
     try:
         float(cell)
     except ValueError:
@@ -270,10 +294,9 @@ def _is_number(cell: str) -> bool:
     return "_" not in cell  # 1_000 is a number in Python only
 
 
-def _read_text(path: Path, columns: Sequence[str]) -> Table:
+def read_text(path: Path, chosen: list[int]) -> Table:
     layout = _Layout.of(path)
     names = list(layout.names)
-    chosen = numbers_of(path, names, columns)
     try:
         with _open_text(path) as file:
             lines = (text for _, text in _records(file, layout))
@@ -291,6 +314,25 @@ def _read_text(path: Path, columns: Sequence[str]) -> Table:
     except (ValueError, *_FAULTS) as error:
         raise ValueError(_fault(path, layout, chosen) or f"{path}: {error}") from error
     return _finite(Table(path, values, [names[number] for number in chosen], text=True))
+
+
+def names_of(path: Path) -> list[str]:
+    """Of the columns of a text file."""
+    return _Layout.of(path).names
+
+
+def text_column(path: Path, number: int) -> list[str]:
+    """The cells of a column of a text file; lines that are too short are left to `read_text`."""
+    layout = _Layout.of(path)
+    found = []
+    try:
+        with _open_text(path) as file:
+            for _, line in _records(file, layout):
+                cells = _cells(line, layout.delimiter)
+                found.append(cells[number].strip() if number < len(cells) else "")
+    except _FAULTS as error:
+        raise ValueError(f"{path}: expected text, in UTF-8: {error}") from error
+    return found
 
 
 def _checked_widths(lines: Iterator[str], layout: _Layout) -> Iterator[str]:
@@ -315,7 +357,7 @@ def _fault(path: Path, layout: _Layout, chosen: list[int]) -> str | None:
                         f"{len(cells)}"
                     )
                 for column in chosen:
-                    if not _is_number(cells[column]):
+                    if not is_number(cells[column]):
                         return _not_a_number(path, layout, number, column, cells)
     except _FAULTS as error:
         return f"{path}: expected text, in UTF-8: {error}"
@@ -326,6 +368,6 @@ def _not_a_number(path: Path, layout: _Layout, line: int, column: int, cells: li
     name, cell = layout.names[column], cells[column].strip()
     what = repr(cell if len(cell) <= 40 else cell[:37] + "...") if cell else "an empty cell"
     said = f"{path}, line {line}, column {name}: expected a number, got {what}"
-    numeric = [n for n, text in zip(layout.names, cells, strict=True) if _is_number(text)]
+    numeric = [n for n, text in zip(layout.names, cells, strict=True) if is_number(text)]
     hint = f"; columns with numbers in this line: {_list(numeric)}" if numeric else ""
     return said + hint

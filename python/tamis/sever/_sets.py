@@ -52,7 +52,11 @@ def drop_largest(
     """
     top = scores.max(initial=0.0)
     rounded = np.round(scores / top, 10) if top > 0 else scores
-    ranked = np.lexsort((order[rows], -rounded))
-    keep = np.ones(len(scores), dtype=bool)
-    keep[ranked[:number]] = False
+    if not 0 < number < len(scores):
+        return np.full(len(scores), number <= 0)
+    cut = np.partition(rounded, -number)[-number]
+    keep = np.asarray(rounded < cut, dtype=bool)
+    equal = np.flatnonzero(rounded == cut)
+    spared = len(scores) - number - int(keep.sum())
+    keep[equal[np.argsort(order[rows[equal]])[len(equal) - spared :]]] = True
     return keep

@@ -190,33 +190,42 @@ def sever(
 
     active = everyone
     model = fitted(active)
+    starts: dict[int, Any] = {}  # by class: the directions of the round before
     if share == 0.0:
         return SeverResult(model, np.ones(n, bool), np.zeros(n), (), "contamination")
     history: list[SeverRound] = []
 
     def record(phase: str, eigenvalue: float, after: Indices, before: Indices) -> bool:
-        changed = len(np.setxor1d(after, before, assume_unique=True))
+        changed = int((mask_of(after, n) ^ mask_of(before, n)).sum())
         entry = SeverRound(len(history) + 1, phase, eigenvalue, len(after), changed)
         history.append(entry)
         return bool(callback(entry)) if callback is not None else False
 
     def scored() -> tuple[NDArray[np.float64], float]:
-        return _scores(gradients(model, everyone), active, classes, n_directions, num_threads)
+        return _scores(
+            gradients(model, everyone), active, classes, starts, n_directions, num_threads
+        )
 
     reason = "rounds"
     scores = None  # of the model and the examples at hand
     for _ in range(rounds):
         table = as_operator(gradients(model, active), len(active))
         kept, top = [], 0.0
-        for members in parts_of(classes, active):
+        for label, members in enumerate(parts_of(classes, active)):
             part = _take(table, members)
             rows = active[members]
-            stay, eigenvalue = _filter(
-                part, rows, dropped, share, rule, order, generator, n_directions, num_threads
-            )
+            if rule == "filter":
+                stay, eigenvalue = _iterative_filter(part, share, num_threads)
+            else:
+                found = spectrum(
+                    part, n_directions, start=starts.get(label), num_threads=num_threads
+                )
+                starts[label], eigenvalue = found.block, found.eigenvalue
+                number = _number(found.lengths, dropped, rule, generator)
+                stay = drop_largest(found.lengths, rows, order, number)
             kept.append(rows[stay])
             top = max(top, eigenvalue)
-        after = np.sort(np.concatenate(kept))
+        after = np.sort(np.concatenate(kept)) if len(kept) > 1 else kept[0]
         if len(after) == len(active):
             reason = "nothing_left"
             record("filter", top, after, active)
@@ -263,40 +272,35 @@ def _take(table: Any, members: Any) -> Any:
     )
 
 
-def _filter(
-    part: Any,
-    rows: Indices,
-    fraction: float,
-    contamination: float,
-    rule: str,
-    order: Indices,
-    generator: np.random.Generator,
-    n_directions: int,
-    num_threads: int | None,
+def _iterative_filter(
+    part: Any, contamination: float, num_threads: int | None
 ) -> tuple[NDArray[np.bool_], float]:
-    """Which rows of one class stay, and the top variance of their gradients."""
-    m = len(rows)
-    if rule == "filter":
-        if not isinstance(part, np.ndarray):
-            raise TypeError("gradients: rule 'filter' needs a dense array")
-        found = ops.iterative_filter(part, contamination, num_threads=num_threads)
-        values = np.asarray(found.eigenvalues)
-        return np.asarray(found.weights) > 0, float(values[0]) if values.size else 0.0
-    found_spectrum = spectrum(part, n_directions, num_threads=num_threads)
-    scores = found_spectrum.lengths
+    """Which rows of one class stay, and the top variance of their gradients, by rule "filter"."""
+    if not isinstance(part, np.ndarray):
+        raise TypeError("gradients: rule 'filter' needs a dense array")
+    found = ops.iterative_filter(part, contamination, num_threads=num_threads)
+    values = np.asarray(found.eigenvalues)
+    return np.asarray(found.weights) > 0, float(values[0]) if values.size else 0.0
+
+
+def _number(
+    scores: NDArray[np.float64], fraction: float, rule: str, generator: np.random.Generator
+) -> int:
+    """How many of one class go, by the other rules."""
     if not scores.any():
-        return np.ones(m, dtype=bool), 0.0
-    number = number_of(fraction, m)
+        return 0
+    number = number_of(fraction, len(scores))
     if rule == "randomized":
         squares = np.square(scores / scores.max())
         number = min(number, int((squares > generator.uniform()).sum()))
-    return drop_largest(scores, rows, order, number), found_spectrum.eigenvalue
+    return number
 
 
 def _scores(
     gradients: Any,
     active: Indices,
     classes: Indices | None,
+    starts: dict[int, Any],
     n_directions: int,
     num_threads: int | None,
 ) -> tuple[NDArray[np.float64], float]:
@@ -305,13 +309,15 @@ def _scores(
     table = as_operator(gradients, n)
     alive = mask_of(active, n)
     scores, top = np.zeros(n), 0.0
-    for members in parts_of(classes, np.arange(n)):
+    for label, members in enumerate(parts_of(classes, np.arange(n))):
         found = spectrum(
             _take(table, members),
             n_directions,
             center_rows=alive[members],
+            start=starts.get(label),
             num_threads=num_threads,
         )
+        starts[label] = found.block
         scores[members] = found.lengths
         top = max(top, found.eigenvalue)
     return scores, top

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -85,9 +86,17 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         n = X.shape[0]
         shared = not may_write(clone(base))  # a class in place of an instance is told by clone
+        buffer = None  # of the survivors, for all rounds: fresh memory costs more than the copy
 
         def taken(rows: Any) -> Any:
-            return X if shared and len(rows) == n else X[rows]
+            nonlocal buffer
+            if shared and len(rows) == n:
+                return X
+            if not shared or issparse(X):
+                return X[rows]
+            if buffer is None:
+                buffer = np.empty_like(X)
+            return np.take(X, rows, axis=0, out=buffer[: len(rows)], mode="clip")
 
         def fit(rows: Any) -> _Fitted:
             model = clone(base)
