@@ -13,11 +13,7 @@ namespace {
 using Assume = FilterOptions::Assume;
 
 constexpr std::int64_t kBlockSize = 8;     // vectors multiplied at once
-constexpr std::int64_t kDirections = 4;    // of them examined in a round
 constexpr std::int64_t kPairs = 4096;      // whose distances give the scale: 1.7% error at d = 5
-constexpr std::int64_t kKrylovPasses = 4;  // over all rows, per round
-constexpr double kKrylovTol = 0.03;        // on the leading pairs
-constexpr std::int64_t kLeading = 2;
 constexpr std::int64_t kSamplePasses = 6;
 constexpr double kSampleTol = 1e-2;
 constexpr double kOwnScaleFactor = 3.0;        // tail factor where the scale itself is a guess
@@ -104,7 +100,7 @@ KrylovResult FilterLoop::top_directions() {
   Block start{d_, gaussian_block(d_, width, options_.seed, kFilterStartStream)};
   const std::vector<double> weights = passes_.sample_weights();
   const double mass = std::accumulate(weights.begin(), weights.end(), 0.0);
-  if (static_cast<std::int64_t>(weights.size()) >= 2 * width && mass > 0.0) {
+  if (!is_sample_ && static_cast<std::int64_t>(weights.size()) >= 2 * width && mass > 0.0) {
     const auto apply = [&](const Block& v) { return passes_.sample_covariance(v, now_.mean); };
     start = block_krylov(apply, start,
                          KrylovOptions{.wanted = width,
@@ -117,11 +113,14 @@ KrylovResult FilterLoop::top_directions() {
   const auto apply = [&](const Block& v) { return count_pass().covariance(v, now_.mean); };
   auto found = block_krylov(apply, start,
                             KrylovOptions{.wanted = std::min(kLeading, width),
-                                          .returned = std::min(kDirections, width),
+                                          .returned = width,
                                           .tol = kKrylovTol,
-                                          .max_passes = kKrylovPasses,
+                                          .max_passes = is_sample_ ? kSamplePasses : kKrylovPasses,
                                           .seed = options_.seed});
   orient(found.vectors);  // a mirrored histogram could decide differently
+  block_ = found.vectors;
+  found.vectors.resize(std::min(kDirections, width));
+  found.values.resize(static_cast<std::size_t>(found.vectors.count()));
   return found;
 }
 

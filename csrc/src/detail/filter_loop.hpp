@@ -5,7 +5,9 @@
 // FilterPasses, on whatever device.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "src/detail/block_krylov.hpp"
@@ -14,6 +16,14 @@
 #include "tamis/iterative_filter.hpp"
 
 namespace tamis::detail {
+
+inline constexpr std::int64_t kSampleRows = 4096;  ///< that start the eigensolver, lay the grids
+inline constexpr std::int64_t kFewRows = 1024;     ///< whose median is the origin
+inline constexpr double kSettled = 1e-4;           ///< share of the rows that may still move
+inline constexpr std::int64_t kDirections = 4;     ///< examined in a round
+inline constexpr std::int64_t kKrylovPasses = 4;   ///< over all rows, per round
+inline constexpr double kKrylovTol = 0.03;         ///< on the leading pairs
+inline constexpr std::int64_t kLeading = 2;
 
 class FilterLoop {
  public:
@@ -42,6 +52,7 @@ class FilterLoop {
   // ---- passes ----------------------------------------------------------------------------------
 
   FilterPasses& count_pass();
+  std::int64_t sample_size() const { return std::min(n_, std::max(kSampleRows, 4 * d_)); }
   void start();
   static bool finite(const Survivors& s);
 
@@ -69,6 +80,22 @@ class FilterLoop {
   /// and nothing at large d.
   void measure_ball();
   void recentre_ball();
+
+  // ---- sweeps: filter_sweeps.cpp ---------------------------------------------------------------
+
+  /// The rounds on a copy of the row sample. Whether they ended well: then cuts, ball, survivors and
+  /// top directions are those that the sample knows, and sweeps over all rows correct them.
+  bool rounds_on_sample();
+  /// As run(), for a loop whose rows are the sample of `whole`.
+  bool run_as_sample_of(const FilterLoop& whole);
+
+  /// Rounds of one read each: what applies the cuts also counts, scores and multiplies. Nothing
+  /// where the budget is exceeded or the cuts do not come to rest: then rounds() go on from there.
+  std::optional<FilterResult::StopReason> sweeps();
+  /// The directions that a sweep looks at, behind the recorded cuts in `chain`. They are the first
+  /// of the block, in that order.
+  std::vector<CentreScale> look_at(Block& block, const std::vector<double>& values,
+                                   std::vector<Cut>& chain);
 
   // ---- directions ------------------------------------------------------------------------------
 
@@ -120,6 +147,9 @@ class FilterLoop {
   double budget_;        ///< the same in rows
   bool limited_ = false;
   bool scored_ = false;  ///< the scores are those of cuts_ and last_
+  bool is_sample_ = false;   ///< the rows are the sample of another loop
+  std::vector<Cut> looked_at_;  ///< by the last sweep, if it was the end: what rows are scored by
+  Block block_;                 ///< top directions, more than are examined
   int draws_ = 0;
   std::vector<std::int64_t> few_;
   std::vector<double> origin_;

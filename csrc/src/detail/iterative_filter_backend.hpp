@@ -38,6 +38,23 @@ struct Change {
   Survivors survivors;
 };
 
+/// All that one sweep over the rows tells.
+struct Sweep {
+  Change change;
+  std::vector<Histogram> histograms;  ///< of every cut
+  Block image;                        ///< covariance of the rows that stay, times the block
+};
+
+/// What a sweep does: see FilterPasses::sweep.
+struct SweepTask {
+  const Ball& ball;
+  const std::vector<Cut>& cuts;
+  std::size_t recorded;                    ///< that many of the cuts, the first, define the support
+  const std::vector<CentreScale>& scored;  ///< one a cut
+  const Block& block;
+  double budget;
+};
+
 /// How the soft family turns scores (tau) into weights.
 struct Reweighting {
   FilterOptions::Rule rule;
@@ -76,7 +93,16 @@ class FilterPasses {
   virtual std::vector<double> project_sample(const Block& directions) = 0;
   virtual Block sample_covariance(const Block& v, const std::vector<double>& mean) = 0;
 
+  /// The weights of the sampled rows; those of the others stay.
+  virtual void set_sample_weights(const std::vector<double>& weights) = 0;
+  /// The same passes over a copy of the sampled rows, on the CPU: the rounds that need no others.
+  virtual std::unique_ptr<FilterPasses> copy_of_sample() = 0;
+
   // ---- passes over all rows ------------------------------------------------------------------
+  /// support() of the recorded cuts, histograms() of all of them with scores, and the covariance of
+  /// the rows that stay, about their mean, times a block: what a round needs, in one read where the
+  /// backend can. Where the budget is exceeded nothing but `change.limited` counts.
+  virtual Sweep sweep(const SweepTask& task) = 0;
   /// Sums of the rows under their weights. Not finite where the data are not, or overflow.
   virtual Survivors survivors() = 0;
   /// Says which row holds a NaN or an infinity; returns if none does.
