@@ -12,7 +12,6 @@ namespace {
 
 using Assume = FilterOptions::Assume;
 
-constexpr std::int64_t kBlockSize = 8;     // vectors multiplied at once
 constexpr std::int64_t kPairs = 4096;      // whose distances give the scale: 1.7% error at d = 5
 constexpr std::int64_t kSamplePasses = 6;
 constexpr double kSampleTol = 1e-2;
@@ -95,32 +94,32 @@ void FilterLoop::recentre_ball() {
   measure_ball();
 }
 
-KrylovResult FilterLoop::top_directions() {
+Block FilterLoop::sample_start(const std::vector<double>& mean) {
   const std::int64_t width = std::min(kBlockSize, d_);
   Block start{d_, gaussian_block(d_, width, options_.seed, kFilterStartStream)};
   const std::vector<double> weights = passes_.sample_weights();
   const double mass = std::accumulate(weights.begin(), weights.end(), 0.0);
-  if (!is_sample_ && static_cast<std::int64_t>(weights.size()) >= 2 * width && mass > 0.0) {
-    const auto apply = [&](const Block& v) { return passes_.sample_covariance(v, now_.mean); };
-    start = block_krylov(apply, start,
-                         KrylovOptions{.wanted = width,
-                                       .returned = width,
-                                       .tol = kSampleTol,
-                                       .max_passes = kSamplePasses,
-                                       .seed = options_.seed})
-                .vectors;
-  }
+  if (static_cast<std::int64_t>(weights.size()) < 2 * width || !(mass > 0.0)) return start;
+  const auto apply = [&](const Block& v) { return passes_.sample_covariance(v, mean); };
+  return block_krylov(apply, start,
+                      KrylovOptions{.wanted = width,
+                                    .returned = width,
+                                    .tol = kSampleTol,
+                                    .max_passes = kSamplePasses,
+                                    .seed = options_.seed})
+      .vectors;
+}
+
+KrylovResult FilterLoop::top_directions() {
+  const std::int64_t width = std::min(kBlockSize, d_);
   const auto apply = [&](const Block& v) { return count_pass().covariance(v, now_.mean); };
-  auto found = block_krylov(apply, start,
+  auto found = block_krylov(apply, sample_start(now_.mean),
                             KrylovOptions{.wanted = std::min(kLeading, width),
-                                          .returned = width,
+                                          .returned = std::min(kDirections, width),
                                           .tol = kKrylovTol,
-                                          .max_passes = is_sample_ ? kSamplePasses : kKrylovPasses,
+                                          .max_passes = kKrylovPasses,
                                           .seed = options_.seed});
   orient(found.vectors);  // a mirrored histogram could decide differently
-  block_ = found.vectors;
-  found.vectors.resize(std::min(kDirections, width));
-  found.values.resize(static_cast<std::size_t>(found.vectors.count()));
   return found;
 }
 

@@ -77,11 +77,11 @@ FilterResult FilterLoop::run() {
   start();
   // On the border a row is as unlikely as one of n Gaussian numbers this far out.
   ball_.score = 2.0 * std::log(100.0 * static_cast<double>(n_));
-  if (rounds_on_sample()) {
+  if (options_.prune && budget_ >= 1.0) measure_ball();
+  if (many_rows()) {
     if (const auto reason = sweeps()) return result(*reason);
     return result(rounds());
   }
-  if (options_.prune && budget_ >= 1.0) measure_ball();
   if (std::isfinite(ball_.radius2)) {
     const Change change = count_pass().support(ball_, cuts_, budget_);
     if (change.overflow) passes_.fail_on_bad_row();

@@ -126,29 +126,6 @@ class CpuPasses final : public detail::FilterPasses {
     return out;
   }
 
-  void set_sample_weights(const std::vector<double>& weights) override {
-    for (std::size_t i = 0; i < weights.size(); ++i) weights_[sample_[i]] = static_cast<T>(weights[i]);
-  }
-
-  std::unique_ptr<detail::FilterPasses> copy_of_sample() override {
-    auto memory = std::make_unique<Copy>();
-    const std::int64_t stride = detail::padded<T>(rows_.d);
-    const auto count = static_cast<std::int64_t>(sample_.size());
-    memory->rows.resize(static_cast<std::size_t>(count * stride));
-    memory->weights.resize(sample_.size());
-    memory->scores.resize(sample_.size());
-    for (std::int64_t i = 0; i < count; ++i) {
-      std::copy_n(rows_[sample_[static_cast<std::size_t>(i)]], rows_.d,
-                  memory->rows.begin() + i * stride);
-    }
-    const ConstMatrixView x{memory->rows.data(), count, rows_.d, stride, x_.dtype};
-    auto out = std::make_unique<CpuPasses>(x, VectorView{memory->weights.data(), count, x_.dtype},
-                                           VectorView{memory->scores.data(), count, x_.dtype},
-                                           num_threads_);
-    out->memory_ = std::move(memory);
-    return out;
-  }
-
   std::vector<double> project_sample(const Block& directions) override {
     const auto m = static_cast<int>(directions.count());
     const auto v = detail::pack<T>(directions.numbers.data(), rows_.d, m, 1, rows_.d);
@@ -176,7 +153,6 @@ class CpuPasses final : public detail::FilterPasses {
   detail::Sweep sweep(const detail::SweepTask& task) override {
     centre_ = padded_copy<T>(task.ball.centre);
     const auto old = static_cast<int>(task.recorded);
-    const auto m = static_cast<int>(task.cuts.size());
     const auto k = static_cast<int>(task.block.count());
     const std::int64_t stride = detail::padded<T>(rows_.d);
     // What is looked at stands first in the block, so cut j has projection j.
@@ -202,7 +178,7 @@ class CpuPasses final : public detail::FilterPasses {
       Part& part = parts[static_cast<std::size_t>(chunk)];
       part.sums.shift.assign(static_cast<std::size_t>((k + 1) * stride), 0.0);
       Counter counter(counts, task.cuts, part.squares);
-      sweep_chunk(task, packed, offset, old, m, k, chunk * chunks.rows,
+      sweep_chunk(task, packed, offset, old, k, chunk * chunks.rows,
                   std::min(x_.rows, (chunk + 1) * chunks.rows), part.change, part.sums, counter);
     });
     detail::Sweep out;
@@ -446,6 +422,7 @@ class CpuPasses final : public detail::FilterPasses {
     /// A row inside every interval counts in all; another only for the first that excludes it.
     void charge(const T* z, std::uint64_t amount) {
       const std::size_t m = cuts_.size();
+      if (m == 0) return;
       std::size_t excluding = 0;
       while (excluding < m && cuts_[excluding].keeps(static_cast<double>(z[excluding])))
         ++excluding;
@@ -474,7 +451,7 @@ class CpuPasses final : public detail::FilterPasses {
   };
 
   void sweep_chunk(const detail::SweepTask& task, const Packed<T>& packed,
-                   const std::vector<T>& offset, int old, int m, int k, std::int64_t begin,
+                   const std::vector<T>& offset, int old, int k, std::int64_t begin,
                    std::int64_t end, Change& change, detail::MomentSums& sums, Counter& counter) {
     const bool bounded = std::isfinite(task.ball.radius2);
     const std::uint64_t one = detail::units(1.0);
@@ -500,7 +477,8 @@ class CpuPasses final : public detail::FilterPasses {
           const double distance = static_cast<double>(square[r]);
           change.overflow = change.overflow || !std::isfinite(distance);
           const bool near = !bounded || distance <= task.ball.radius2;
-          write_score(i + r, zr, task.scored, Worst{},
+          if (!task.scored.empty())
+            write_score(i + r, zr, task.scored, Worst{},
                       bounded ? radial(task.ball, square[r]) : 0.0);
           if (near) counter.charge(zr, one);
           bool inside = near;
@@ -656,12 +634,6 @@ class CpuPasses final : public detail::FilterPasses {
     });
   }
 
-  /// Rows that these passes own, with what lies beside them.
-  struct Copy {
-    Aligned<T> rows, weights, scores;
-  };
-
-  std::unique_ptr<Copy> memory_;
   ConstMatrixView x_;
   Rows<T> rows_;
   T* weights_;

@@ -20,6 +20,7 @@ namespace tamis::detail {
 inline constexpr std::int64_t kSampleRows = 4096;  ///< that start the eigensolver, lay the grids
 inline constexpr std::int64_t kFewRows = 1024;     ///< whose median is the origin
 inline constexpr double kSettled = 1e-4;           ///< share of the rows that may still move
+inline constexpr std::int64_t kBlockSize = 8;      ///< vectors multiplied at once
 inline constexpr std::int64_t kDirections = 4;     ///< examined in a round
 inline constexpr std::int64_t kKrylovPasses = 4;   ///< over all rows, per round
 inline constexpr double kKrylovTol = 0.03;         ///< on the leading pairs
@@ -83,22 +84,27 @@ class FilterLoop {
 
   // ---- sweeps: filter_sweeps.cpp ---------------------------------------------------------------
 
-  /// The rounds on a copy of the row sample. Whether they ended well: then cuts, ball, survivors and
-  /// top directions are those that the sample knows, and sweeps over all rows correct them.
-  bool rounds_on_sample();
-  /// As run(), for a loop whose rows are the sample of `whole`.
-  bool run_as_sample_of(const FilterLoop& whole);
+  /// Whether there are so many rows that reads of them take the time.
+  bool many_rows() const;
 
-  /// Rounds of one read each: what applies the cuts also counts, scores and multiplies. Nothing
-  /// where the budget is exceeded or the cuts do not come to rest: then rounds() go on from there.
+  /// Rounds of one read each: what applies the cuts also counts, scores and multiplies, so new
+  /// directions are cut by what the sample says of them until the same read has said better.
+  /// Nothing where the budget is exceeded or the cuts do not come to rest: then rounds() go on.
   std::optional<FilterResult::StopReason> sweeps();
-  /// The directions that a sweep looks at, behind the recorded cuts in `chain`. They are the first
-  /// of the block, in that order.
-  std::vector<CentreScale> look_at(Block& block, const std::vector<double>& values,
-                                   std::vector<Cut>& chain);
+
+  /// What the next sweep has to do.
+  struct Look {
+    std::vector<Cut> chain;  ///< recorded cuts, the last with provisional intervals; then others
+    std::size_t recorded = 0;
+    std::vector<CentreScale> scored;
+    Block block;  ///< to be multiplied; the first are those of the chain that are not recorded
+  };
+  Look look_at(const KrylovResult& top);
 
   // ---- directions ------------------------------------------------------------------------------
 
+  /// The top directions of the sample about `mean`: where passes over all rows begin.
+  Block sample_start(const std::vector<double>& mean);
   KrylovResult top_directions();
 
   /// An empty cut, its grid laid by the surviving rows of the sample.
@@ -147,9 +153,7 @@ class FilterLoop {
   double budget_;        ///< the same in rows
   bool limited_ = false;
   bool scored_ = false;  ///< the scores are those of cuts_ and last_
-  bool is_sample_ = false;   ///< the rows are the sample of another loop
   std::vector<Cut> looked_at_;  ///< by the last sweep, if it was the end: what rows are scored by
-  Block block_;                 ///< top directions, more than are examined
   int draws_ = 0;
   std::vector<std::int64_t> few_;
   std::vector<double> origin_;

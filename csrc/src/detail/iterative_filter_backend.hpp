@@ -50,7 +50,7 @@ struct SweepTask {
   const Ball& ball;
   const std::vector<Cut>& cuts;
   std::size_t recorded;                    ///< that many of the cuts, the first, define the support
-  const std::vector<CentreScale>& scored;  ///< one a cut
+  const std::vector<CentreScale>& scored;  ///< one a cut; none: no scores
   const Block& block;
   double budget;
 };
@@ -92,11 +92,6 @@ class FilterPasses {
   /// Projections of x - origin, one direction after the other.
   virtual std::vector<double> project_sample(const Block& directions) = 0;
   virtual Block sample_covariance(const Block& v, const std::vector<double>& mean) = 0;
-
-  /// The weights of the sampled rows; those of the others stay.
-  virtual void set_sample_weights(const std::vector<double>& weights) = 0;
-  /// The same passes over a copy of the sampled rows, on the CPU: the rounds that need no others.
-  virtual std::unique_ptr<FilterPasses> copy_of_sample() = 0;
 
   // ---- passes over all rows ------------------------------------------------------------------
   /// support() of the recorded cuts, histograms() of all of them with scores, and the covariance of
