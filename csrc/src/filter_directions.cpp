@@ -12,7 +12,7 @@ namespace {
 
 using Assume = FilterOptions::Assume;
 
-constexpr std::int64_t kPairs = 4096;      // whose distances give the scale: 1.7% error at d = 5
+constexpr std::int64_t kPairs = 4096;  // whose distances give the scale: 1.7% error at d = 5
 constexpr std::int64_t kSamplePasses = 6;
 constexpr double kSampleTol = 1e-2;
 constexpr double kOwnScaleFactor = 3.0;        // tail factor where the scale itself is a guess

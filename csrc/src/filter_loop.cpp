@@ -17,8 +17,8 @@ using Assume = FilterOptions::Assume;
 using StopReason = FilterResult::StopReason;
 
 constexpr const char* kOp = "iterative_filter";
-constexpr int kMaxReadmissions = 6;   // after that rows only leave, so the filter ends
-constexpr double kSameDirection = 0.9;      // cosine
+constexpr int kMaxReadmissions = 6;     // after that rows only leave, so the filter ends
+constexpr double kSameDirection = 0.9;  // cosine
 constexpr double kAutoShare = 0.3;
 constexpr double kAutoStep = 0.02;
 

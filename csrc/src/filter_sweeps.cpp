@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "src/detail/filter_loop.hpp"
+#include "src/detail/uniform_hash.hpp"
 
 namespace tamis::detail {
 namespace {
@@ -26,8 +27,30 @@ bool small(const std::vector<double>& residuals, double top) {
 
 }  // namespace
 
+Sweep FilterPasses::sweep(const SweepTask& task) {
+  Sweep out;
+  const std::vector<Cut> recorded(task.cuts.begin(),
+                                  task.cuts.begin() + static_cast<std::ptrdiff_t>(task.recorded));
+  out.change = support(task.ball, recorded, task.budget);
+  if (out.change.limited) return out;
+  if (!task.cuts.empty()) {
+    out.histograms = histograms(task.ball, task.cuts, false, task.scored);
+    ++out.reads;
+  }
+  out.image = covariance(task.block, out.change.survivors.mean);
+  ++out.reads;
+  return out;
+}
+
 bool FilterLoop::many_rows() const {
-  return whole_ && budget_ >= 1.0 && n_ / kSampleShare >= sample_size();
+  return whole_ && options_.rule == FilterOptions::Rule::gaussian_tail && budget_ >= 1.0 &&
+         n_ / kSampleShare >= sample_size();
+}
+
+void FilterLoop::remember(const std::vector<double>& values, const Block& vectors) {
+  last_ = {values, vectors, {}, 1, {}};
+  last_.vectors.resize(std::min(kDirections, vectors.count()));
+  last_.values.resize(static_cast<std::size_t>(last_.vectors.count()));
 }
 
 FilterLoop::Look FilterLoop::look_at(const KrylovResult& top) {
@@ -44,6 +67,7 @@ FilterLoop::Look FilterLoop::look_at(const KrylovResult& top) {
   const auto tentative = [](const Cut& cut) { return cut.active(); };
   if (suspects.count() > 0) {
     for (Cut& cut : provisional(suspects, spread, next.scored)) {
+      if (cut.active()) next.scored[next.chain.size()] = {cut.centre, cut.scale};
       next.chain.push_back(std::move(cut));
     }
   }
@@ -64,15 +88,27 @@ FilterLoop::Look FilterLoop::look_at(const KrylovResult& top) {
   return next;
 }
 
+void FilterLoop::prune_sample() {
+  if (!std::isfinite(ball_.radius2)) return;
+  const std::vector<double> far = passes_.distances2(
+      sample_rows(n_, sample_size(), options_.seed, kSampleStream), ball_.centre);
+  if (std::all_of(far.begin(), far.end(), [&](double x) { return x <= ball_.radius2; })) return;
+  const Change change = count_pass().support(ball_, {}, budget_);
+  if (change.overflow) passes_.fail_on_bad_row();
+  adopt(change);
+  need_finite(now_);
+}
+
 std::optional<StopReason> FilterLoop::sweeps() {
   const std::int64_t width = std::min(kBlockSize, d_);
+  prune_sample();
   Look now{{}, 0, {}, orthonormalise(sample_start(origin_), {d_, {}}, true, options_.seed)};
   int products = 0;  // since a cut changed
   for (int sweep = 0; sweep < kMaxSweeps; ++sweep) {
     if (static_cast<std::int64_t>(result_.eigenvalues.size()) >= options_.max_rounds) break;
-    cuts_.assign(now.chain.begin(), now.chain.begin() + static_cast<std::ptrdiff_t>(now.recorded));
     Sweep found =
         count_pass().sweep({ball_, now.chain, now.recorded, now.scored, now.block, budget_});
+    result_.passes += found.reads - 1;
     if (found.change.overflow) passes_.fail_on_bad_row();
     if (found.change.limited) break;
     adopt(found.change);
@@ -108,6 +144,7 @@ std::optional<StopReason> FilterLoop::sweeps() {
           looked_at_.back().scale = now.scored[c].scale;
         }
         scored_ = sweep > 0;
+        remember(ritz.values, ritz.vectors);
         if (flat) return StopReason::zero_variance;
         return top <= spread.variance_lo * noise_edge(now_.mass, d_)
                    ? StopReason::eigenvalue_explained
@@ -120,6 +157,7 @@ std::optional<StopReason> FilterLoop::sweeps() {
       recentre_ball();
     }
     orient(ritz.vectors);
+    remember(ritz.values, ritz.vectors);
     KrylovResult best{ritz.values, ritz.vectors, ritz.residuals, 1, {}};
     const Block remainder = ritz.remainder;
     Look next = look_at(best);
@@ -136,6 +174,7 @@ std::optional<StopReason> FilterLoop::sweeps() {
                            .max_passes = kKrylovPasses,
                            .seed = options_.seed});
       orient(best.vectors);
+      remember(best.values, best.vectors);
       next = look_at(best);
     }
     // Behind what is looked at: what else is known, and what the rows say is missing. So a block
@@ -149,6 +188,7 @@ std::optional<StopReason> FilterLoop::sweeps() {
     next.block.append(more);
     next.block.resize(width);
     now = std::move(next);
+    cuts_.assign(now.chain.begin(), now.chain.begin() + static_cast<std::ptrdiff_t>(now.recorded));
   }
   adopt(count_pass().support(ball_, cuts_, budget_));
   need_finite(now_);

@@ -84,13 +84,18 @@ class FilterLoop {
 
   // ---- sweeps: filter_sweeps.cpp ---------------------------------------------------------------
 
-  /// Whether there are so many rows that reads of them take the time.
+  /// Whether there are so many rows that reads of them take the time; and whether the rule decides
+  /// by tails: by variances, provisional intervals cost accuracy.
   bool many_rows() const;
 
   /// Rounds of one read each: what applies the cuts also counts, scores and multiplies, so new
   /// directions are cut by what the sample says of them until the same read has said better.
   /// Nothing where the budget is exceeded or the cuts do not come to rest: then rounds() go on.
   std::optional<FilterResult::StopReason> sweeps();
+
+  /// A sample with rows outside the ball says nothing: then the ball is applied first.
+  void prune_sample();
+  void remember(const std::vector<double>& values, const Block& vectors);
 
   /// What the next sweep has to do.
   struct Look {
@@ -152,7 +157,7 @@ class FilterLoop {
   double most_removed_;  ///< share of the rows that may go
   double budget_;        ///< the same in rows
   bool limited_ = false;
-  bool scored_ = false;  ///< the scores are those of cuts_ and last_
+  bool scored_ = false;         ///< the scores are those of cuts_ and last_
   std::vector<Cut> looked_at_;  ///< by the last sweep, if it was the end: what rows are scored by
   int draws_ = 0;
   std::vector<std::int64_t> few_;

@@ -43,6 +43,7 @@ struct Sweep {
   Change change;
   std::vector<Histogram> histograms;  ///< of every cut
   Block image;                        ///< covariance of the rows that stay, times the block
+  std::int64_t reads = 1;             ///< of x
 };
 
 /// What a sweep does: see FilterPasses::sweep.
@@ -97,7 +98,8 @@ class FilterPasses {
   /// support() of the recorded cuts, histograms() of all of them with scores, and the covariance of
   /// the rows that stay, about their mean, times a block: what a round needs, in one read where the
   /// backend can. Where the budget is exceeded nothing but `change.limited` counts.
-  virtual Sweep sweep(const SweepTask& task) = 0;
+  /// Here: one after the other.
+  virtual Sweep sweep(const SweepTask& task);
   /// Sums of the rows under their weights. Not finite where the data are not, or overflow.
   virtual Survivors survivors() = 0;
   /// Says which row holds a NaN or an infinity; returns if none does.
