@@ -1,6 +1,7 @@
 // The filter on many rows: rounds of one read each.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <numeric>
 #include <utility>
 
@@ -88,6 +89,22 @@ FilterLoop::Look FilterLoop::look_at(const KrylovResult& top) {
   return next;
 }
 
+bool FilterLoop::examined(const Look& look, const Block& image, const std::vector<double>& values,
+                          double threshold) const {
+  std::vector<double> along;
+  for (std::size_t c = look.recorded; c < look.chain.size(); ++c) {
+    const auto at = static_cast<std::int64_t>(c - look.recorded);
+    along.push_back(dot(look.block[at], image[at], d_));
+  }
+  std::sort(along.begin(), along.end(), std::greater<>());
+  for (std::size_t i = 0; i < std::min<std::size_t>(kLeading, values.size()); ++i) {
+    if (values[i] <= threshold) return true;
+    if (i == along.size()) return i > 0;
+    if (values[i] > (1.0 + kKrylovTol) * along[i]) return false;
+  }
+  return true;
+}
+
 void FilterLoop::prune_sample() {
   if (!std::isfinite(ball_.radius2)) return;
   const std::vector<double> far = passes_.distances2(
@@ -137,7 +154,8 @@ std::optional<StopReason> FilterLoop::sweeps() {
     }
     ++products;
     if (!suspicious && rows <= kSettled * static_cast<double>(n_)) {
-      if (flat || products >= kKrylovPasses || small(ritz.residuals, top)) {
+      const bool looked = flat || examined(now, found.image, ritz.values, threshold);
+      if (flat || (looked && products >= kKrylovPasses) || (looked && small(ritz.residuals, top))) {
         for (std::size_t c = now.recorded; c < now.chain.size(); ++c) {
           looked_at_.push_back(now.chain[c]);
           looked_at_.back().centre = now.scored[c].centre;

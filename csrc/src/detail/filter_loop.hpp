@@ -105,6 +105,10 @@ class FilterLoop {
     Block block;  ///< to be multiplied; the first are those of the chain that are not recorded
   };
   Look look_at(const KrylovResult& top);
+  /// Whether the leading directions that a sweep has found are those that it has examined: none has
+  /// a much larger variance.
+  bool examined(const Look& look, const Block& image, const std::vector<double>& values,
+                double threshold) const;
 
   // ---- directions ------------------------------------------------------------------------------
 

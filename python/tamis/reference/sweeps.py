@@ -79,6 +79,22 @@ def _sweep(run: FilterRun, others: list[Cut], block: Array) -> tuple[list[Cut], 
     return found, image
 
 
+def _examined(along: list[float], values: Array, threshold: float) -> bool:
+    """Return whether the leading directions found are those examined.
+
+    That is, whether none has a much larger variance; `along` has the variances of those examined.
+    """
+    along = sorted(along, reverse=True)
+    for i, value in enumerate(values[:LEADING]):
+        if value <= threshold:
+            return True
+        if i == len(along):
+            return i > 0
+        if value > (1.0 + KRYLOV_TOL) * along[i]:
+            return False
+    return True
+
+
 def _known_first(run: FilterRun, image: Array) -> Operator:
     """Return the covariance as an operator whose first product is known."""
     known = [image]
@@ -122,7 +138,9 @@ def sweeps(run: FilterRun, eigenvalues: list[float], max_rounds: int) -> str | N
         products += 1
         converged = bool(np.all(residuals[:LEADING] <= KRYLOV_TOL * top))
         if not suspicious and (sweep > 0 or flat) and run.moved <= SETTLED * n:
-            if flat or converged or products >= KRYLOV_PASSES:
+            along = [float(block[:, j] @ image[:, j]) for j in range(len(others))]
+            looked = _examined(along, values, threshold)
+            if flat or (looked and (converged or products >= KRYLOV_PASSES)):
                 if sweep > 0:
                     run.score(run.cuts + scored, np.max, run.border)
                     run.passes -= 1
