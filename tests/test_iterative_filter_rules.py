@@ -153,6 +153,17 @@ def test_many_rows_cost_few_reads() -> None:
         assert excess(r, X, bad) <= 0.01
 
 
+def test_outliers_in_many_directions_among_many_rows() -> None:
+    """More directions than a sweep examines: the end must not come before all have been."""
+    rng = np.random.default_rng(5)
+    X, bad = rng.normal(size=(MANY, 20)), np.arange(MANY) < 0.3 * MANY
+    rows = np.flatnonzero(bad)
+    X[rows, rows % 6] += 6.0
+    for seed in range(4):
+        agree(X, 0.3, seed=seed)
+        assert excess(tamis.iterative_filter(X, 0.3, seed=seed), X, bad) <= 0.02
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_bad_numbers_among_many_rows_are_named(dtype: Any) -> None:
     X = corrupted("published", MANY, 9)[0].astype(dtype)
