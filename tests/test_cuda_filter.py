@@ -53,6 +53,11 @@ def test_rules(backend: Backend, rule: Any) -> None:
     check_filter(backend, corrupted(301, 9), rule=rule)
 
 
+def test_many_rows(backend: Backend) -> None:
+    """So many that the rounds are sweeps: here of several launches each."""
+    assert check_filter(backend, corrupted(16384, 1)).rounds >= 2
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_a_budget_that_binds(backend: Backend, rule: Any) -> None:
     """Rows come back in the order of their severity, ties in row order."""

@@ -121,6 +121,65 @@ def test_the_twin_where_only_some_rows_are_looked_at(rule: Any) -> None:
     agree(corrupted("cluster", 9001, 12)[0], rule=rule, assume="scale")
 
 
+MANY = 16384  # rows from which on, up to 1024 columns, rounds are sweeps
+
+
+@pytest.mark.parametrize("assume", ASSUMPTIONS)
+def test_the_twin_on_many_rows(assume: Any) -> None:
+    for kind in ("published", "hidden", "two sides", "far", "point", "deleted", "clean", "unit"):
+        if (kind, assume) != ("unit", "identity"):  # a wrong assumption: many passes
+            agree(corrupted(kind, MANY + 9, 9)[0], assume=assume)
+
+
+def test_the_twin_on_many_rows_and_other_arguments() -> None:
+    X = corrupted("published", MANY, 9)[0]
+    agree(X, "auto", seed=3)
+    agree(X, prune=False)
+    for rounds in (1, 2, 3):
+        agree(X, max_rounds=rounds)
+    agree(X, 0.02)  # the budget binds
+    agree(np.hstack([X, X[:, :4]]), assume="scale")
+    agree(X[:, :1])
+    agree(0.0 * X)
+    agree(corrupted("unequal", MANY, 5)[0], assume="scale")  # goes on with ordinary rounds
+
+
+def test_many_rows_cost_few_reads() -> None:
+    """Rows that the cuts separate: one read for directions, and one or two a change of the cuts."""
+    for kind in ("hidden", "point", "clean"):
+        X, bad = corrupted(kind, MANY, 20)
+        r = tamis.iterative_filter(X)
+        assert r.passes == r.rounds <= 3
+        assert excess(r, X, bad) <= 0.01
+
+
+def test_outliers_in_many_directions_among_many_rows() -> None:
+    """More directions than a sweep examines: the end must not come before all have been."""
+    rng = np.random.default_rng(5)
+    X, bad = rng.normal(size=(MANY, 20)), np.arange(MANY) < 0.3 * MANY
+    rows = np.flatnonzero(bad)
+    X[rows, rows % 6] += 6.0
+    for seed in range(4):
+        agree(X, 0.3, seed=seed)
+        assert excess(tamis.iterative_filter(X, 0.3, seed=seed), X, bad) <= 0.02
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_bad_numbers_among_many_rows_are_named(dtype: Any) -> None:
+    X = corrupted("published", MANY, 9)[0].astype(dtype)
+    for prune, number in itertools.product((True, False), (np.nan, np.inf)):
+        for row in (0, 4711, MANY - 1):
+            spoilt = X.copy()
+            spoilt[row, 3] = number
+            with pytest.raises(ValueError, match=rf"row {row}\b"):
+                tamis.iterative_filter(spoilt, prune=prune)
+    far = X.copy()
+    far[5] = np.finfo(dtype).max / 2  # its square overflows: an outlier to the ball
+    assert not tamis.iterative_filter(far).support[5]
+    with pytest.raises(ValueError, match="rescale"):
+        tamis.iterative_filter(far, prune=False)
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_the_twin_on_other_arguments(rule: Any) -> None:
     X = corrupted("cluster", 900, 12)[0]

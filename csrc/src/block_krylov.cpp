@@ -80,16 +80,8 @@ struct Space {
   }
 };
 
-/// Ritz pairs with their residual vectors A x - theta x.
-struct Ritz {
-  std::vector<double> values;
-  Block vectors;
-  Block remainder;
-  std::vector<double> residuals;
-};
-
-Ritz ritz_pairs(const Space& space, const SmallEigen& small, std::int64_t count) {
-  Ritz out;
+RitzPairs ritz_pairs(const Space& space, const SmallEigen& small, std::int64_t count) {
+  RitzPairs out;
   out.vectors = space.combine(space.q, small, count);
   out.remainder = space.combine(space.image, small, count);
   for (std::int64_t c = 0; c < count; ++c) {
@@ -101,7 +93,7 @@ Ritz ritz_pairs(const Space& space, const SmallEigen& small, std::int64_t count)
   return out;
 }
 
-bool small_residuals(const Ritz& ritz, const KrylovOptions& options) {
+bool small_residuals(const RitzPairs& ritz, const KrylovOptions& options) {
   const double rounding = options.rounding == nullptr ? 0.0 : *options.rounding;
   const double bound = std::max(options.tol * std::max(ritz.values[0], kTiny), rounding);
   const auto wanted =
@@ -111,7 +103,7 @@ bool small_residuals(const Ritz& ritz, const KrylovOptions& options) {
                      [&](double r) { return r <= bound; });
 }
 
-KrylovResult result_of(Ritz ritz, const SmallEigen& small, std::int64_t passes,
+KrylovResult result_of(RitzPairs ritz, const SmallEigen& small, std::int64_t passes,
                        const KrylovOptions& options) {
   const auto count = std::min<std::int64_t>(options.returned, ritz.vectors.count());
   ritz.values.resize(static_cast<std::size_t>(count));
@@ -124,6 +116,13 @@ KrylovResult result_of(Ritz ritz, const SmallEigen& small, std::int64_t passes,
 }
 
 }  // namespace
+
+RitzPairs rayleigh_ritz(const Block& q, const Block& image) {
+  Space space{Block{q.d, {}}, Block{q.d, {}}, {}};
+  space.grow(q, image);
+  const std::int64_t m = q.count();
+  return ritz_pairs(space, symmetric_eigen(space.projected, m), m);
+}
 
 void orient(Block& block) {
   for (std::int64_t c = 0; c < block.count(); ++c) {
@@ -174,7 +173,7 @@ KrylovResult block_krylov(const Operator& apply, const Block& start, const Krylo
     space.grow(fresh, apply(fresh));
     const std::int64_t m = space.q.count();
     const SmallEigen small = symmetric_eigen(space.projected, m);
-    Ritz ritz = ritz_pairs(space, small, std::min(m, std::max(width, options.returned)));
+    RitzPairs ritz = ritz_pairs(space, small, std::min(m, std::max(width, options.returned)));
     if (small_residuals(ritz, options) || passes >= options.max_passes || m >= start.d) {
       return result_of(std::move(ritz), small, passes, options);
     }
@@ -208,7 +207,7 @@ KrylovResult orthogonal_iteration(const Operator& apply, const Block& start,
     space.grow(q, apply(q));
     const std::int64_t m = space.q.count();
     const SmallEigen small = symmetric_eigen(space.projected, m);
-    Ritz ritz = ritz_pairs(space, small, m);
+    RitzPairs ritz = ritz_pairs(space, small, m);
     if (small_residuals(ritz, options) || passes >= options.max_passes) {
       return result_of(std::move(ritz), small, passes, options);
     }

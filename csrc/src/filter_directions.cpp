@@ -12,12 +12,7 @@ namespace {
 
 using Assume = FilterOptions::Assume;
 
-constexpr std::int64_t kBlockSize = 8;     // vectors multiplied at once
-constexpr std::int64_t kDirections = 4;    // of them examined in a round
-constexpr std::int64_t kPairs = 4096;      // whose distances give the scale: 1.7% error at d = 5
-constexpr std::int64_t kKrylovPasses = 4;  // over all rows, per round
-constexpr double kKrylovTol = 0.03;        // on the leading pairs
-constexpr std::int64_t kLeading = 2;
+constexpr std::int64_t kPairs = 4096;  // whose distances give the scale: 1.7% error at d = 5
 constexpr std::int64_t kSamplePasses = 6;
 constexpr double kSampleTol = 1e-2;
 constexpr double kOwnScaleFactor = 3.0;        // tail factor where the scale itself is a guess
@@ -99,23 +94,26 @@ void FilterLoop::recentre_ball() {
   measure_ball();
 }
 
-KrylovResult FilterLoop::top_directions() {
+Block FilterLoop::sample_start(const std::vector<double>& mean) {
   const std::int64_t width = std::min(kBlockSize, d_);
   Block start{d_, gaussian_block(d_, width, options_.seed, kFilterStartStream)};
   const std::vector<double> weights = passes_.sample_weights();
   const double mass = std::accumulate(weights.begin(), weights.end(), 0.0);
-  if (static_cast<std::int64_t>(weights.size()) >= 2 * width && mass > 0.0) {
-    const auto apply = [&](const Block& v) { return passes_.sample_covariance(v, now_.mean); };
-    start = block_krylov(apply, start,
-                         KrylovOptions{.wanted = width,
-                                       .returned = width,
-                                       .tol = kSampleTol,
-                                       .max_passes = kSamplePasses,
-                                       .seed = options_.seed})
-                .vectors;
-  }
+  if (static_cast<std::int64_t>(weights.size()) < 2 * width || !(mass > 0.0)) return start;
+  const auto apply = [&](const Block& v) { return passes_.sample_covariance(v, mean); };
+  return block_krylov(apply, start,
+                      KrylovOptions{.wanted = width,
+                                    .returned = width,
+                                    .tol = kSampleTol,
+                                    .max_passes = kSamplePasses,
+                                    .seed = options_.seed})
+      .vectors;
+}
+
+KrylovResult FilterLoop::top_directions() {
+  const std::int64_t width = std::min(kBlockSize, d_);
   const auto apply = [&](const Block& v) { return count_pass().covariance(v, now_.mean); };
-  auto found = block_krylov(apply, start,
+  auto found = block_krylov(apply, sample_start(now_.mean),
                             KrylovOptions{.wanted = std::min(kLeading, width),
                                           .returned = std::min(kDirections, width),
                                           .tol = kKrylovTol,

@@ -17,11 +17,8 @@ using Assume = FilterOptions::Assume;
 using StopReason = FilterResult::StopReason;
 
 constexpr const char* kOp = "iterative_filter";
-constexpr std::int64_t kSampleRows = 4096;  // that start the eigensolver and lay the grids
-constexpr std::int64_t kFewRows = 1024;     // whose median is the origin
-constexpr double kSettled = 1e-4;           // share of the rows that may still move
-constexpr int kMaxReadmissions = 6;         // after that rows only leave, so the filter ends
-constexpr double kSameDirection = 0.9;      // cosine
+constexpr int kMaxReadmissions = 6;     // after that rows only leave, so the filter ends
+constexpr double kSameDirection = 0.9;  // cosine
 constexpr double kAutoShare = 0.3;
 constexpr double kAutoStep = 0.02;
 
@@ -81,6 +78,10 @@ FilterResult FilterLoop::run() {
   // On the border a row is as unlikely as one of n Gaussian numbers this far out.
   ball_.score = 2.0 * std::log(100.0 * static_cast<double>(n_));
   if (options_.prune && budget_ >= 1.0) measure_ball();
+  if (many_rows()) {
+    if (const auto reason = sweeps()) return result(*reason);
+    return result(rounds());
+  }
   if (std::isfinite(ball_.radius2)) {
     const Change change = count_pass().support(ball_, cuts_, budget_);
     if (change.overflow) passes_.fail_on_bad_row();
@@ -108,8 +109,7 @@ void FilterLoop::start() {
   few_ = sample_rows(n_, std::min(n_, kFewRows), options_.seed, kFewStream);
   origin_ = passes_.coordinate_medians(few_);
   ball_.centre = origin_;
-  passes_.begin(origin_, sample_rows(n_, std::min(n_, std::max(kSampleRows, 4 * d_)), options_.seed,
-                                     kSampleStream));
+  passes_.begin(origin_, sample_rows(n_, sample_size(), options_.seed, kSampleStream));
   pair_scale2_ = pair_scale2();
 }
 
@@ -139,7 +139,8 @@ bool FilterLoop::changed(const Change& change) const {
 StopReason FilterLoop::rounds() {
   int readmissions = 0;
   bool fresh = now_.mass < static_cast<double>(n_);
-  for (std::int64_t round = 0; round < options_.max_rounds; ++round) {
+  for (auto round = static_cast<std::int64_t>(result_.eigenvalues.size());
+       round < options_.max_rounds; ++round) {
     last_ = top_directions();
     const double top = last_.values[0];
     result_.eigenvalues.push_back(top);
@@ -264,6 +265,7 @@ bool FilterLoop::readmit() {
 }
 
 std::vector<Cut> FilterLoop::last_as_cuts() {
+  if (scored_ && !looked_at_.empty()) return looked_at_;
   if (last_.vectors.count() == 0) return {};
   const Spread spread = this->spread();
   std::vector<Cut> out = empty_cuts(last_.vectors);

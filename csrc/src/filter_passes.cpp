@@ -31,13 +31,17 @@ struct Packed {
   int count;
   Aligned<T> v;
 
-  Packed(const std::vector<Cut>& cuts, std::int64_t d) : count(static_cast<int>(cuts.size())) {
+  Packed(const std::vector<Cut>& cuts, std::int64_t d) : Packed(cuts, cuts.size(), {d, {}}, d) {}
+  /// The first cuts, then a block.
+  Packed(const std::vector<Cut>& cuts, std::size_t first, const Block& block, std::int64_t d)
+      : count(static_cast<int>(first) + static_cast<int>(block.count())) {
     v.assign(static_cast<std::size_t>(detail::padded<T>(d) * count), T(0));
     for (int c = 0; c < count; ++c) {
-      for (std::int64_t j = 0; j < d; ++j) {
-        v[static_cast<std::size_t>(c * detail::padded<T>(d) + j)] = static_cast<T>(
-            cuts[static_cast<std::size_t>(c)].direction[static_cast<std::size_t>(j)]);
-      }
+      const auto cut = static_cast<std::size_t>(c);
+      const double* from =
+          cut < first ? cuts[cut].direction.data() : block[c - static_cast<std::int64_t>(first)];
+      std::transform(from, from + d, v.begin() + c * detail::padded<T>(d),
+                     [](double x) { return static_cast<T>(x); });
     }
   }
 };
@@ -146,6 +150,70 @@ class CpuPasses final : public detail::FilterPasses {
     return product(v, mean, nullptr, 0);
   }
 
+  detail::Sweep sweep(const detail::SweepTask& task) override {
+    centre_ = padded_copy<T>(task.ball.centre);
+    const auto old = static_cast<int>(task.recorded);
+    const auto k = static_cast<int>(task.block.count());
+    const std::int64_t stride = detail::padded<T>(rows_.d);
+    // What is looked at stands first in the block, so cut j has projection j.
+    const Packed<T> packed(task.cuts, task.recorded, task.block, rows_.d);
+    std::vector<T> offset;  // (origin - centre) . v: projections for sums are about the centre
+    for (int c = 0; c < k; ++c) {
+      double sum = 0.0;
+      for (std::size_t j = 0; j < static_cast<std::size_t>(rows_.d); ++j) {
+        sum +=
+            (static_cast<double>(origin_[j]) - static_cast<double>(centre_[j])) * task.block[c][j];
+      }
+      offset.push_back(static_cast<T>(sum));
+    }
+    const Chunks chunks(x_.rows, (k + 1) * stride * 8);
+    struct Part {
+      Change change;
+      detail::MomentSums sums;  ///< shift: of k columns, then of the rows themselves
+      std::vector<double> squares;
+    };
+    std::vector<Part> parts(static_cast<std::size_t>(chunks.count));
+    HistogramCounts counts;
+    detail::parallel_for(chunks.count, num_threads_, [&](std::int64_t chunk) {
+      Part& part = parts[static_cast<std::size_t>(chunk)];
+      part.sums.shift.assign(static_cast<std::size_t>((k + 1) * stride), 0.0);
+      Counter counter(counts, task.cuts, part.squares);
+      sweep_chunk(task, packed, offset, old, k, chunk * chunks.rows,
+                  std::min(x_.rows, (chunk + 1) * chunks.rows), part.change, part.sums, counter);
+    });
+    detail::Sweep out;
+    std::vector<std::vector<double>> squares;
+    std::vector<detail::MomentSums> sums;
+    std::vector<double> image(static_cast<std::size_t>(k * stride), 0.0);
+    for (Part& part : parts) {
+      out.change.moved += part.change.moved;
+      out.change.returned += part.change.returned;
+      out.change.overflow = out.change.overflow || part.change.overflow;
+      squares.push_back(std::move(part.squares));
+      for (std::size_t j = 0; j < image.size(); ++j) image[j] += part.sums.shift[j];
+      part.sums.shift.erase(part.sums.shift.begin(), part.sums.shift.begin() + k * stride);
+      sums.push_back(std::move(part.sums));
+    }
+    auto moments = detail::add_moments(sums, widened(centre_).data(), rows_.d);
+    const double mass = moments.mass;
+    out.change.limited = (static_cast<double>(x_.rows) - mass) - task.budget > detail::kBudgetSlack;
+    out.histograms = counts.histograms(task.cuts, squares);
+    out.image = Block{rows_.d, std::vector<double>(task.block.numbers.size())};
+    for (int c = 0; c < k; ++c) {
+      double along = 0.0;  // (mean - centre) . v
+      const auto shift = [&](std::int64_t j) {
+        const auto at = static_cast<std::size_t>(j);
+        return moments.mean[at] - static_cast<double>(centre_[at]);
+      };
+      for (std::int64_t j = 0; j < rows_.d; ++j) along += shift(j) * task.block[c][j];
+      for (std::int64_t j = 0; j < rows_.d; ++j) {
+        out.image[c][j] = image[static_cast<std::size_t>(c * stride + j)] / mass - shift(j) * along;
+      }
+    }
+    out.change.survivors = {std::move(moments.mean), moments.trace, mass};
+    return out;
+  }
+
   detail::Survivors survivors() override {
     auto m = detail::row_moments(rows_, weights_, centre_.data(), num_threads_);
     return {std::move(m.mean), m.trace, m.mass};
@@ -245,38 +313,16 @@ class CpuPasses final : public detail::FilterPasses {
     const bool bounded = std::isfinite(ball.radius2);
     const Packed<T> packed(cuts, rows_.d);
     const int m = packed.count;
-    constexpr int kSlots = detail::kBins + 2;
     const std::uint64_t one = detail::units(1.0);
     const Chunks chunks(x_.rows, 0);
+    const std::vector<Line> about = lines(scored);
     std::vector<std::vector<double>> squares(static_cast<std::size_t>(chunks.count));
-    std::vector<std::vector<std::uint64_t>>
-        idle;  // buffers of finished tasks, taken up by the next
-    std::mutex mutex;
+    HistogramCounts counts;
     detail::parallel_for(chunks.count, num_threads_, [&](std::int64_t chunk) {
-      std::vector<std::uint64_t> counts;
-      {
-        const std::lock_guard lock(mutex);
-        if (!idle.empty()) {
-          counts = std::move(idle.back());
-          idle.pop_back();
-        }
-      }
-      counts.resize(static_cast<std::size_t>(m * kSlots), 0);
-      auto& square = squares[static_cast<std::size_t>(chunk)];
-      square.assign(static_cast<std::size_t>(2 * m), 0.0);
+      Counter counter(counts, cuts, squares[static_cast<std::size_t>(chunk)]);
       Scratch scratch(rows_.d);
       T distance[detail::kFlush];
       const std::int64_t end = std::min(x_.rows, (chunk + 1) * chunks.rows);
-      const auto count = [&](int j, double z, std::uint64_t amount) {
-        const detail::Grid& grid = cuts[static_cast<std::size_t>(j)].grid;
-        const int bin = grid.bin(z);
-        counts[static_cast<std::size_t>(j * kSlots + bin)] += amount;
-        if (bin == 0 || bin == kSlots - 1) {
-          const double offset = z - grid.origin;
-          square[static_cast<std::size_t>(2 * j + (bin != 0))] +=
-              static_cast<double>(amount) / detail::kOne * offset * offset;
-        }
-      };
       for (std::int64_t i = chunk * chunks.rows; i < end; i += scratch.tile) {
         const RowTile<T> tile = scratch.rows(rows_, i, end);
         T* z = scratch.z(tile.count * m);
@@ -285,43 +331,16 @@ class CpuPasses final : public detail::FilterPasses {
           const T* zr = z + r * m;
           if (!scored.empty()) {
             const double least = bounded ? radial(ball, distance[r]) : 0.0;
-            write_score(i + r, zr, scored, Worst{}, least);
+            write_score(i + r, zr, about, Worst{}, least);
           }
           if (bounded && !(static_cast<double>(distance[r]) <= ball.radius2)) continue;
           const std::uint64_t amount =
               weighted ? detail::units(static_cast<double>(weights_[i + r])) : one;
-          if (amount == 0) continue;
-          int excluding = 0;
-          while (excluding < m && cuts[static_cast<std::size_t>(excluding)].keeps(
-                                      static_cast<double>(zr[excluding]))) {
-            ++excluding;
-          }
-          if (excluding < m) {
-            count(excluding, static_cast<double>(zr[excluding]), amount);
-          } else {
-            for (int j = 0; j < m; ++j) count(j, static_cast<double>(zr[j]), amount);
-          }
+          if (amount != 0) counter.charge(zr, amount);
         }
       }
-      const std::lock_guard lock(mutex);
-      idle.push_back(std::move(counts));
     });
-    std::vector<Histogram> out(cuts.size());
-    for (int j = 0; j < m; ++j) {
-      Histogram& h = out[static_cast<std::size_t>(j)];
-      h.grid = cuts[static_cast<std::size_t>(j)].grid;
-      for (int b = 0; b < kSlots; ++b) {
-        std::uint64_t sum = 0;
-        for (const auto& counts : idle) sum += counts[static_cast<std::size_t>(j * kSlots + b)];
-        h.counts[static_cast<std::size_t>(b)] = static_cast<double>(sum) / detail::kOne;
-      }
-      for (const auto& square : squares) {
-        for (std::size_t side = 0; side < 2; ++side) {
-          h.square[side] += square[static_cast<std::size_t>(2 * j) + side];
-        }
-      }
-    }
-    return out;
+    return counts.histograms(cuts, squares);
   }
 
   double standardised(const std::vector<Cut>& cuts) override {
@@ -348,6 +367,145 @@ class CpuPasses final : public detail::FilterPasses {
   }
 
  private:
+  static constexpr int kSlots = detail::kBins + 2;
+
+  /// Counts of all tasks: integers, so that it does not matter which task adds where.
+  class HistogramCounts {
+   public:
+    std::vector<std::uint64_t> take() {
+      const std::lock_guard lock(mutex_);
+      if (idle_.empty()) return {};
+      std::vector<std::uint64_t> out = std::move(idle_.back());
+      idle_.pop_back();
+      return out;
+    }
+    void give(std::vector<std::uint64_t> counts) {
+      const std::lock_guard lock(mutex_);
+      idle_.push_back(std::move(counts));
+    }
+    /// `squares`: of every chunk, in order.
+    std::vector<Histogram> histograms(const std::vector<Cut>& cuts,
+                                      const std::vector<std::vector<double>>& squares) const {
+      std::vector<Histogram> out(cuts.size());
+      for (std::size_t j = 0; j < cuts.size(); ++j) {
+        Histogram& h = out[j];
+        h.grid = cuts[j].grid;
+        for (std::size_t b = 0; b < kSlots; ++b) {
+          std::uint64_t sum = 0;
+          for (const auto& counts : idle_) sum += counts[j * kSlots + b];
+          h.counts[b] = static_cast<double>(sum) / detail::kOne;
+        }
+        for (const auto& square : squares) {
+          for (std::size_t side = 0; side < 2; ++side) h.square[side] += square[2 * j + side];
+        }
+      }
+      return out;
+    }
+
+   private:
+    std::mutex mutex_;
+    std::vector<std::vector<std::uint64_t>> idle_;  // of finished tasks, taken up by the next
+  };
+
+  /// Counts the rows of one task.
+  class Counter {
+   public:
+    Counter(HistogramCounts& all, const std::vector<Cut>& cuts, std::vector<double>& square)
+        : all_(all), cuts_(cuts), square_(square), counts_(all.take()) {
+      counts_.resize(cuts.size() * kSlots, 0);
+      square_.assign(2 * cuts.size(), 0.0);
+    }
+    Counter(const Counter&) = delete;
+    Counter& operator=(const Counter&) = delete;
+    ~Counter() { all_.give(std::move(counts_)); }
+
+    /// A row inside every interval counts in all; another only for the first that excludes it.
+    void charge(const T* z, std::uint64_t amount) {
+      const std::size_t m = cuts_.size();
+      if (m == 0) return;
+      std::size_t excluding = 0;
+      while (excluding < m && cuts_[excluding].keeps(static_cast<double>(z[excluding])))
+        ++excluding;
+      if (excluding < m) {
+        count(excluding, static_cast<double>(z[excluding]), amount);
+      } else {
+        for (std::size_t j = 0; j < m; ++j) count(j, static_cast<double>(z[j]), amount);
+      }
+    }
+
+   private:
+    void count(std::size_t j, double z, std::uint64_t amount) {
+      const detail::Grid& grid = cuts_[j].grid;
+      const int bin = grid.bin(z);
+      counts_[j * kSlots + static_cast<std::size_t>(bin)] += amount;
+      if (bin == 0 || bin == kSlots - 1) {
+        const double offset = z - grid.origin;
+        square_[2 * j + (bin != 0)] += static_cast<double>(amount) / detail::kOne * offset * offset;
+      }
+    }
+
+    HistogramCounts& all_;
+    const std::vector<Cut>& cuts_;
+    std::vector<double>& square_;
+    std::vector<std::uint64_t> counts_;
+  };
+
+  void sweep_chunk(const detail::SweepTask& task, const Packed<T>& packed,
+                   const std::vector<T>& offset, int old, int k, std::int64_t begin,
+                   std::int64_t end, Change& change, detail::MomentSums& sums, Counter& counter) {
+    const bool bounded = std::isfinite(task.ball.radius2);
+    const std::uint64_t one = detail::units(1.0);
+    const std::vector<Line> about = lines(task.scored);
+    const std::int64_t ahead = detail::ahead_of(rows_);
+    const int width = old + k;
+    Scratch scratch(rows_.d);
+    Aligned<T> y(sums.shift.size(), T(0));
+    std::vector<T> a(static_cast<std::size_t>(scratch.tile * (k + 1)));
+    const T* kept[detail::kFlush];
+    T square[detail::kFlush];
+    for (std::int64_t block = begin; block < end; block += detail::kFlush) {
+      const std::int64_t stop = std::min(end, block + detail::kFlush);
+      for (std::int64_t i = block; i < stop; i += scratch.tile) {
+        RowTile<T> tile = scratch.rows(rows_, i, stop);
+        T* z = scratch.z(tile.count * width);
+        tile.ahead = {ahead, 0};
+        kernels_.distances2(tile, centre_.data(), square);
+        tile.ahead = {0, ahead};
+        kernels_.project(tile, origin_.data(), packed.v.data(), width, z);
+        int left = 0;
+        for (int r = 0; r < tile.count; ++r) {
+          const T* zr = z + r * width;
+          const double distance = static_cast<double>(square[r]);
+          change.overflow = change.overflow || !std::isfinite(distance);
+          const bool near = !bounded || distance <= task.ball.radius2;
+          if (!about.empty()) {
+            write_score(i + r, zr, about, Worst{}, bounded ? radial(task.ball, square[r]) : 0.0);
+          }
+          if (near) counter.charge(zr, one);
+          bool inside = near;
+          for (int j = 0; j < old; ++j) {
+            inside =
+                inside && task.cuts[static_cast<std::size_t>(j)].keeps(static_cast<double>(zr[j]));
+          }
+          const double before = static_cast<double>(weights_[i + r]);
+          const double after = inside ? 1.0 : 0.0;
+          change.moved += std::abs(after - before);
+          change.returned += std::max(after - before, 0.0);
+          weights_[i + r] = static_cast<T>(after);
+          if (!inside) continue;
+          T* ar = a.data() + static_cast<std::ptrdiff_t>(left * (k + 1));
+          for (int c = 0; c < k; ++c) ar[c] = zr[old + c] + offset[static_cast<std::size_t>(c)];
+          ar[k] = T(1);
+          kept[left++] = tile.rows[r];
+          sums.square += distance;
+          sums.mass += 1.0;
+        }
+        kernels_.accumulate({kept, left, rows_.d}, centre_.data(), a.data(), k + 1, y.data());
+      }
+      kernels_.move_sums(y.data(), static_cast<std::int64_t>(y.size()), sums.shift.data());
+    }
+  }
+
   /// What a task needs for a tile of rows.
   struct Scratch {
     explicit Scratch(std::int64_t d)
@@ -428,6 +586,18 @@ class CpuPasses final : public detail::FilterPasses {
     weights_[i] = inside ? T(1) : T(0);
   }
 
+  /// What a projection is scored by. Multiplied by: a division takes five times as long.
+  struct Line {
+    double centre, inverse;
+  };
+  static std::vector<Line> lines(const std::vector<detail::CentreScale>& scored) {
+    std::vector<Line> out;
+    for (const detail::CentreScale& by : scored) {
+      out.push_back({by.centre, std::min(1.0 / by.scale, std::numeric_limits<double>::max())});
+    }
+    return out;
+  }
+
   struct Sum {
     double operator()(double sum, double z2) const { return sum + z2; }
   };
@@ -438,12 +608,12 @@ class CpuPasses final : public detail::FilterPasses {
   /// scores[i] = all ((z_j - centre_j) / scale_j)^2 combined; the largest number of T where a
   /// projection overflowed.
   template <class Combine>
-  void write_score(std::int64_t i, const T* z, const std::vector<detail::CentreScale>& about,
+  void write_score(std::int64_t i, const T* z, const std::vector<Line>& about,
                    const Combine& combine, double least) {
     double total = least;
     double check = 0.0;
     for (std::size_t j = 0; j < about.size(); ++j) {
-      const double t = (static_cast<double>(z[j]) - about[j].centre) / about[j].scale;
+      const double t = (static_cast<double>(z[j]) - about[j].centre) * about[j].inverse;
       check += t;  // max() would hide a NaN
       total = combine(total, t * t);
     }
@@ -464,8 +634,9 @@ class CpuPasses final : public detail::FilterPasses {
     const int m = packed.count;
     const bool bounded = std::isfinite(ball.radius2);
     const auto centre = padded_copy<T>(ball.centre);
-    std::vector<detail::CentreScale> about;
-    for (const Cut& cut : cuts) about.push_back({cut.centre, cut.scale});
+    std::vector<detail::CentreScale> by;
+    for (const Cut& cut : cuts) by.push_back({cut.centre, cut.scale});
+    const std::vector<Line> about = lines(by);
     over_tiles(rows_, [&](std::int64_t first, const RowTile<T>& tile, Scratch& scratch) {
       T* z = scratch.z(tile.count * m);
       T distance[detail::kFlush];

@@ -13,11 +13,11 @@ namespace tamis {
 using detail::Block;
 using detail::Cut;
 using detail::Histogram;
+using detail::kSettled;
 
 namespace {
 
 constexpr const char* kOp = "filter_stream";
-constexpr double kSettled = 1e-4;  // share of the rows that may still move
 
 /// Weights and scores beside some rows.
 struct Beside {

@@ -211,16 +211,50 @@ double rows_between(const Histogram& h, const Cut& a, const Cut& b) {
   return rows;
 }
 
+namespace {
+
+/// Entries `below` and the next one of z in order; z is reordered. Of many numbers only those
+/// between two that a few of them say lie around are looked at twice.
+std::pair<double, double> neighbours(std::vector<double>& z, std::ptrdiff_t below) {
+  constexpr std::ptrdiff_t kFew = 64;
+  const auto size = static_cast<std::ptrdiff_t>(z.size());
+  const std::ptrdiff_t next = std::min(below + 1, size - 1);
+  if (size >= 8 * kFew) {
+    std::array<double, kFew> few;
+    for (std::ptrdiff_t i = 0; i < kFew; ++i) few[i] = z[i * size / kFew];
+    std::sort(few.begin(), few.end());
+    const std::ptrdiff_t at = below * kFew / size;
+    const double lo = few[std::max<std::ptrdiff_t>(at - 12, 0)];
+    const double hi = few[std::min<std::ptrdiff_t>(at + 12, kFew - 1)];
+    std::vector<double> inside(z.size());
+    std::ptrdiff_t count = 0;
+    std::ptrdiff_t under = 0;
+    for (const double x : z) {
+      inside[count] = x;
+      count += static_cast<std::ptrdiff_t>((x >= lo) & (x <= hi));
+      under += static_cast<std::ptrdiff_t>(x < lo);
+    }
+    if (under <= below && next < under + count) {
+      const auto a = inside.begin() + (below - under);
+      const auto end = inside.begin() + count;
+      std::nth_element(inside.begin(), a, end);
+      return {*a, next > below ? *std::min_element(a + 1, end) : *a};
+    }
+  }
+  const auto a = z.begin() + below;
+  std::nth_element(z.begin(), a, z.end());
+  return {*a, next > below ? *std::min_element(a + 1, z.end()) : *a};
+}
+
+}  // namespace
+
 double quantile_of(std::vector<double>& z, double q) {
   for (double& x : z) x = std::isnan(x) ? kInfinity : x;
   const double at = q * static_cast<double>(z.size() - 1);
   const auto below = static_cast<std::ptrdiff_t>(at);
   const double t = at - static_cast<double>(below);
-  const auto middle = z.begin() + below;
-  std::nth_element(z.begin(), middle, z.end());
-  if (t == 0.0) return *middle;
-  const double a = *middle;
-  const double b = *std::min_element(middle + 1, z.end());
+  const auto [a, b] = neighbours(z, below);
+  if (t == 0.0) return a;
   return t < 0.5 ? a + (b - a) * t : b - (b - a) * (1.0 - t);
 }
 

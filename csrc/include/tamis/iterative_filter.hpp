@@ -70,8 +70,10 @@ struct FilterResult {
 ///   (|x_i - ball_center| / ball_scale)^2.
 /// - Numbers so large that squares overflow are outliers to the pruning step; without it they are
 ///   an error. Rows are never removed beyond the budget: the least outlying ones come back.
-/// - Passes: 5 to 15 reads of x, most of them one product with 8 columns. Beyond x, weights and
-///   scores nothing grows with n.
+/// - Passes: 2 to 15 reads of x, most of them one product with 8 columns. Where x has four times
+///   as many rows as the sample, max(4096, 4 d), and the rule is gaussian_tail with re-admission, a
+///   round is one read on the CPU (docs/robust_mean.md, "sweeps"). Beyond x, weights and scores
+///   nothing grows with n.
 /// - Accumulators: as covariance_apply. Decisions along a direction are made on a 2048-bin
 ///   histogram of the projections: integer counts, so neither threads nor order matter.
 /// - Determinism: a function of x, the options and the seed; not of threads or instruction set.

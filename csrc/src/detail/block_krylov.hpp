@@ -49,6 +49,15 @@ Block orthonormalise(const Block& block, const Block& basis, bool fill, std::uin
 /// Gives each vector the sign that makes its largest entry positive: eigenvectors have none.
 void orient(Block& block);
 
+/// The operator on the span of an orthonormal block, given its image: Ritz pairs, largest first.
+struct RitzPairs {
+  std::vector<double> values;  ///< >= 0
+  Block vectors;
+  Block remainder;  ///< A x - value x
+  std::vector<double> residuals;
+};
+RitzPairs rayleigh_ritz(const Block& q, const Block& image);
+
 /// Block Lanczos with full reorthogonalisation: Rayleigh-Ritz on the whole Krylov space. At 256
 /// vectors the space is restarted from its leading Ritz vectors.
 KrylovResult block_krylov(const Operator& apply, const Block& start, const KrylovOptions& options);

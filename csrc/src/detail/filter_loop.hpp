@@ -5,7 +5,9 @@
 // FilterPasses, on whatever device.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "src/detail/block_krylov.hpp"
@@ -14,6 +16,15 @@
 #include "tamis/iterative_filter.hpp"
 
 namespace tamis::detail {
+
+inline constexpr std::int64_t kSampleRows = 4096;  ///< that start the eigensolver, lay the grids
+inline constexpr std::int64_t kFewRows = 1024;     ///< whose median is the origin
+inline constexpr double kSettled = 1e-4;           ///< share of the rows that may still move
+inline constexpr std::int64_t kBlockSize = 8;      ///< vectors multiplied at once
+inline constexpr std::int64_t kDirections = 4;     ///< examined in a round
+inline constexpr std::int64_t kKrylovPasses = 4;   ///< over all rows, per round
+inline constexpr double kKrylovTol = 0.03;         ///< on the leading pairs
+inline constexpr std::int64_t kLeading = 2;
 
 class FilterLoop {
  public:
@@ -42,6 +53,7 @@ class FilterLoop {
   // ---- passes ----------------------------------------------------------------------------------
 
   FilterPasses& count_pass();
+  std::int64_t sample_size() const { return std::min(n_, std::max(kSampleRows, 4 * d_)); }
   void start();
   static bool finite(const Survivors& s);
 
@@ -70,8 +82,38 @@ class FilterLoop {
   void measure_ball();
   void recentre_ball();
 
+  // ---- sweeps: filter_sweeps.cpp ---------------------------------------------------------------
+
+  /// Whether there are so many rows that reads of them take the time; and whether the rule decides
+  /// by tails: by variances, provisional intervals cost accuracy.
+  bool many_rows() const;
+
+  /// Rounds of one read each: what applies the cuts also counts, scores and multiplies, so new
+  /// directions are cut by what the sample says of them until the same read has said better.
+  /// Nothing where the budget is exceeded or the cuts do not come to rest: then rounds() go on.
+  std::optional<FilterResult::StopReason> sweeps();
+
+  /// A sample with rows outside the ball says nothing: then the ball is applied first.
+  void prune_sample();
+  void remember(const std::vector<double>& values, const Block& vectors);
+
+  /// What the next sweep has to do.
+  struct Look {
+    std::vector<Cut> chain;  ///< recorded cuts, the last with provisional intervals; then others
+    std::size_t recorded = 0;
+    std::vector<CentreScale> scored;
+    Block block;  ///< to be multiplied; the first are those of the chain that are not recorded
+  };
+  Look look_at(const KrylovResult& top);
+  /// Whether the leading directions that a sweep has found are those that it has examined: none has
+  /// a much larger variance.
+  bool examined(const Look& look, const Block& image, const std::vector<double>& values,
+                double threshold) const;
+
   // ---- directions ------------------------------------------------------------------------------
 
+  /// The top directions of the sample about `mean`: where passes over all rows begin.
+  Block sample_start(const std::vector<double>& mean);
   KrylovResult top_directions();
 
   /// An empty cut, its grid laid by the surviving rows of the sample.
@@ -119,7 +161,8 @@ class FilterLoop {
   double most_removed_;  ///< share of the rows that may go
   double budget_;        ///< the same in rows
   bool limited_ = false;
-  bool scored_ = false;  ///< the scores are those of cuts_ and last_
+  bool scored_ = false;         ///< the scores are those of cuts_ and last_
+  std::vector<Cut> looked_at_;  ///< by the last sweep, if it was the end: what rows are scored by
   int draws_ = 0;
   std::vector<std::int64_t> few_;
   std::vector<double> origin_;

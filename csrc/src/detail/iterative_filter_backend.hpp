@@ -38,6 +38,24 @@ struct Change {
   Survivors survivors;
 };
 
+/// All that one sweep over the rows tells.
+struct Sweep {
+  Change change;
+  std::vector<Histogram> histograms;  ///< of every cut
+  Block image;                        ///< covariance of the rows that stay, times the block
+  std::int64_t reads = 1;             ///< of x
+};
+
+/// What a sweep does: see FilterPasses::sweep.
+struct SweepTask {
+  const Ball& ball;
+  const std::vector<Cut>& cuts;
+  std::size_t recorded;                    ///< that many of the cuts, the first, define the support
+  const std::vector<CentreScale>& scored;  ///< one a cut; none: no scores
+  const Block& block;
+  double budget;
+};
+
 /// How the soft family turns scores (tau) into weights.
 struct Reweighting {
   FilterOptions::Rule rule;
@@ -77,6 +95,11 @@ class FilterPasses {
   virtual Block sample_covariance(const Block& v, const std::vector<double>& mean) = 0;
 
   // ---- passes over all rows ------------------------------------------------------------------
+  /// support() of the recorded cuts, histograms() of all of them with scores, and the covariance of
+  /// the rows that stay, about their mean, times a block: what a round needs, in one read where the
+  /// backend can. Where the budget is exceeded nothing but `change.limited` counts.
+  /// Here: one after the other.
+  virtual Sweep sweep(const SweepTask& task);
   /// Sums of the rows under their weights. Not finite where the data are not, or overflow.
   virtual Survivors survivors() = 0;
   /// Says which row holds a NaN or an infinity; returns if none does.

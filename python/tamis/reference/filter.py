@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tamis.reference.options import Assume, Limits, Rule
 from tamis.reference.rounds import SETTLED, FilterRun
 from tamis.reference.spectral import Array, noise_edge
+from tamis.reference.sweeps import many_rows, sweeps
 
 MAX_READMISSIONS = 6  # after that rows only leave, so the filter ends
 
@@ -164,14 +165,20 @@ def filter_with_state(
         return _result(run, [], np.zeros((d, 0)), reason)
     if prune:
         run.prune()
-        if math.isfinite(run.ball_radius2):
-            run.support_from_cuts()
     eigenvalues: list[float] = []
     vectors = np.zeros((d, 0))
+    if many_rows(run):
+        run.passes = 0
+        settled = sweeps(run, eigenvalues, max_rounds)
+        vectors = run.top
+        if settled is not None:
+            return _result(run, eigenvalues, vectors, settled)
+    elif math.isfinite(run.ball_radius2):
+        run.support_from_cuts()
     reason = "max_rounds"
     readmissions = 0  # rounds in which rows came back
     fresh = float(run.weights.sum()) < n  # rows left since all were scored together
-    for _ in range(max_rounds):
+    for _ in range(len(eigenvalues), max_rounds):
         values, vectors = run.top_directions()
         eigenvalues.append(float(values[0]))
         if values[0] <= 1e-14 * max(float(np.square(run.mean - run.origin).sum()), 1e-290):
@@ -211,7 +218,7 @@ def _result(
 ) -> tuple[FilterResult, FilterRun, Array]:
     n, d = run.X.shape
     cuts = [c for c in run.cuts if c.active]
-    lines = run.final_scores(vectors) if vectors.shape[1] else cuts
+    lines = run.scored or (run.final_scores(vectors) if vectors.shape[1] else cuts)
     directions = np.array([line.direction for line in lines]).reshape(-1, d).T
     result = FilterResult(
         mean=run.mean,

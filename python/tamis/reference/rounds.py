@@ -38,6 +38,7 @@ from tamis.reference.que import que_scores
 from tamis.reference.spectral import (
     SAMPLE_ROWS,
     Array,
+    Operator,
     block_krylov,
     covariance_apply,
     gaussian_block,
@@ -81,6 +82,9 @@ class FilterRun:
         self.cuts: list[Cut] = []
         self.passes = 0
         self.draws = 0
+        self.moved = 0.0  # rows between the intervals that a sweep applied and those it found
+        self.top = np.zeros((d, 0))  # the last top directions of a sweep
+        self.scored: list[Cut] = []  # the lines of the scores, once these are final
         self.limited = False  # the budget gave rows back
         self.hard = limits.rule in ("gaussian_tail", "bounded_covariance")
         self.whole = self.hard and limits.readmit  # every round scores all rows again
@@ -214,29 +218,37 @@ class FilterRun:
         self.mean = self.origin + shift
         self.trace = max(square / self.mass - float(shift @ shift), 0.0)
 
-    def top_directions(self) -> tuple[Array, Array]:
-        """Return the leading Ritz values and vectors of the weighted rows."""
+    def sample_start(self, mean: Array) -> Array:
+        """Return the top directions of the sample about `mean`: where passes over X begin."""
         d, seed = self.X.shape[1], self.limits.seed
         width = min(BLOCK_SIZE, d)
         start = gaussian_block(d, width, seed, 5)
         w = self.weights[self.sample]
-        if self.sample.size >= 2 * width and w.sum() > 0.0:
-            start = subsample_start(self.X[self.sample], w, self.mean, start, seed=seed)
+        if self.sample.size < 2 * width or w.sum() <= 0.0:
+            return start
+        return subsample_start(self.X[self.sample], w, mean, start, seed=seed)
 
-        def apply(V: Array) -> Array:
-            self.passes += 1
-            return covariance_apply(self.X, V, weights=self.weights, mean=self.mean)
+    def multiply(self, V: Array) -> Array:
+        """Pass: return the covariance of the weighted rows times V."""
+        self.passes += 1
+        return covariance_apply(self.X, V, weights=self.weights, mean=self.mean)
 
+    def krylov(self, apply: Operator, start: Array, returned: int) -> tuple[Array, Array]:
+        """Return the leading Ritz values and vectors: a few passes, no more than tails need."""
         values, vectors, _, _, _ = block_krylov(
             apply,
             start,
-            min(LEADING, width),
+            min(LEADING, start.shape[1]),
             tol=KRYLOV_TOL,
             max_passes=KRYLOV_PASSES,
-            seed=seed,
-            returned=min(EXAMINED, width),
+            seed=self.limits.seed,
+            returned=min(returned, start.shape[1]),
         )
         return values, oriented(vectors)
+
+    def top_directions(self) -> tuple[Array, Array]:
+        """Return the leading Ritz values and vectors of the weighted rows."""
+        return self.krylov(self.multiply, self.sample_start(self.mean), EXAMINED)
 
     def score(self, lines: list[Cut], combine: Callable[..., Array], border: float = 0.0) -> None:
         """Pass: scores become the sum or maximum of squared standardised projections.
@@ -293,7 +305,7 @@ class FilterRun:
         recorded = self.cuts if self.whole else []
         if not fresh and not recorded:
             return [], False
-        chain = recorded + self._provisional(fresh)
+        chain = recorded + self.provisional(fresh)
         counted = self.histograms(chain, np.ones(n) if self.whole else self.weights)
         found = [self.find(h, c, ref) for h, c in zip(counted, chain, strict=True)]
         old = len(recorded)
@@ -304,7 +316,7 @@ class FilterRun:
             self.cuts = found[:old]
         return suspicious, moved
 
-    def _provisional(self, cuts: list[Cut]) -> list[Cut]:
+    def provisional(self, cuts: list[Cut]) -> list[Cut]:
         """Return the cuts with provisional intervals, found on the surviving subsample.
 
         Greedy: take the interval of largest reach, drop what it excludes, look again.
@@ -381,17 +393,21 @@ class FilterRun:
         """Return whether more than SETTLED of the weight moved."""
         return float(np.abs(before - self.weights).sum()) > SETTLED * before.size
 
+    def scored_by(self, cut: Cut, ref: Reference) -> Cut:
+        """Return what clean rows do along a top direction without a cut.
+
+        They lie about the mean, with the sample's scale.
+        """
+        scale = min(max(cut.width * BINS_PER_SCALE, ref.scale_lo), ref.scale_hi)
+        centre = float((self.mean - self.origin) @ cut.direction)
+        return replace(cut, centre=centre, scale=scale if scale > 0.0 else 1.0)
+
     def final_scores(self, vectors: Array) -> list[Cut]:
         """Pass: the largest squared standardised projection; return the lines it was taken along.
 
         These are the recorded cuts and the last `vectors`, as cuts without an interval.
         """
         ref = self.reference()
-        lines = list(self.cuts)
-        for v in vectors.T:
-            line = self.new_cut(v)
-            scale = min(max(line.scale, ref.scale_lo), ref.scale_hi)
-            centre = float((self.mean - self.origin) @ v)
-            lines.append(replace(line, centre=centre, scale=scale if scale > 0.0 else 1.0))
+        lines = self.cuts + [self.scored_by(self.new_cut(v), ref) for v in vectors.T]
         self.score(lines, np.max, self.border)
         return lines
