@@ -114,7 +114,7 @@ def test_concentration_lowers_the_determinant() -> None:
     half = 43
     before = np.arange(half)
     chosen, log_determinant = concentration._descend(
-        Z, Z.astype(np.float32), np.arange(80, dtype=float), half, centred=False
+        Z, Z.astype(np.float32), np.arange(80, dtype=float), half, centred=False, seen=set()
     )
     start = np.cov(Z[before].T, bias=True)
     assert chosen.size == half

@@ -45,8 +45,8 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     """Which rows are clean, (n,); at least half of them. ``centred``: about zero."""
     A = np.asarray(X, np.float64)
     middle = np.zeros(A.shape[1]) if centred else _medians(A)
-    scale = _MAD * _medians(np.abs(A - middle))
     Z = A - middle
+    scale = _MAD * _medians(np.abs(Z))
     off = np.zeros(len(A))
     rounding = rounding_about(middle, float(np.finfo(X.dtype).eps))
     flat = scale <= rounding
@@ -64,8 +64,9 @@ def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArra
     half = (n + d + 1) // 2
     best, least = None, np.inf
     rough = np.clip(Z, -_FURTHEST, _FURTHEST).astype(np.float32)
+    seen: set[bytes] = set()
     for distances in _starts(rough, centred):
-        chosen, determinant = _descend(Z, rough, distances, half, centred)
+        chosen, determinant = _descend(Z, rough, distances, half, centred, seen)
         if determinant < least:
             best, least = chosen, determinant
     if best is None:
@@ -159,11 +160,22 @@ def _ranks(Z: NDArray[Any]) -> NDArray[Any]:
 
 
 def _descend(
-    Z: Array, rough: NDArray[np.float32], distances: Array, half: int, centred: bool
+    Z: Array,
+    rough: NDArray[np.float32],
+    distances: Array,
+    half: int,
+    centred: bool,
+    seen: set[bytes],
 ) -> tuple[NDArray[np.intp], float]:
-    """Concentration steps: the half nearest to its own mean, by its own covariance."""
+    """Concentration steps: the half nearest to its own mean, by its own covariance.
+
+    And its log determinant; infinity where the way led to a half that was ``seen`` before.
+    """
     chosen = np.sort(np.argsort(distances, kind="stable")[:half])
     for _ in range(STEPS):
+        if chosen.tobytes() in seen:
+            return chosen, np.inf
+        seen.add(chosen.tobytes())
         far = _distances(Z, rough, chosen, centred)
         following = np.sort(np.argsort(far, kind="stable")[:half])
         if bool((following == chosen).all()):

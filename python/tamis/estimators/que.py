@@ -124,9 +124,10 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
             Z = (array - base) @ W
             zero = np.zeros(Z.shape[1])
             cap = np.inf if self._raw() else ENOUGH
-            root = exact_root(Z[kept], zero, alpha, cap) if Z.shape[1] else np.zeros((0, 1))
-            scores = scores_of(Z, zero, root) if Z.shape[1] else np.zeros(n)
+            left = Z if kept.all() else Z[kept]
+            root = exact_root(left, zero, alpha, cap) if Z.shape[1] else np.zeros((0, 1))
             if number + 1 < rounds:
+                scores = scores_of(Z, zero, root) if Z.shape[1] else np.zeros(n)
                 gone = (flagged * (number + 1)) // rounds
                 kept = np.ones(n, dtype=bool)
                 kept[np.argsort(-scores, kind="stable")[:gone]] = False
