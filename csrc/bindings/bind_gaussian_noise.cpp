@@ -19,14 +19,12 @@ tamis::ChannelAffine affine_of(const tamis::bindings::Array& array) {
   return {scale, scale + array.shape[1], array.shape[1]};
 }
 
-/// The number of the image: an integer, or one int64 beside x.
-tamis::NoiseKey key_of(std::uint64_t seed, const py::object& image, std::uint32_t stream,
-                       const tamis::bindings::Array* number) {
-  if (number == nullptr) return {seed, image.cast<std::uint32_t>(), stream};
-  if (number->size() != 1) {
-    throw std::invalid_argument("image: expected one number, got shape " + number->shape_text());
+/// Where the number of the image stands.
+const std::int64_t* number_at(const tamis::bindings::Array& array) {
+  if (array.size() != 1) {
+    throw std::invalid_argument("image: expected one number, got shape " + array.shape_text());
   }
-  return {seed, 0, stream, number->int64_data()};
+  return array.int64_data();
 }
 
 }  // namespace
@@ -47,10 +45,14 @@ void bind_gaussian_noise(py::module_& m) {
           constants = tamis::bindings::view(affine_object, "affine", cuda_stream);
           affine = affine_of(constants);
         }
+        tamis::NoiseKey key{seed, 0, stream_id};
         tamis::bindings::Array number = x;
-        const bool known = PyLong_Check(image_object.ptr());
-        if (!known) number = tamis::bindings::view(image_object, "image", cuda_stream);
-        const auto key = key_of(seed, image_object, stream_id, known ? nullptr : &number);
+        if (py::isinstance<py::int_>(image_object)) {
+          key.image = image_object.cast<std::uint32_t>();
+        } else {
+          number = tamis::bindings::view(image_object, "image", cuda_stream);
+          key.image_at = number_at(number);
+        }
         const auto exec =
             tamis::bindings::exec_for({&x, &out, &constants, &number}, num_threads, cuda_stream);
         py::gil_scoped_release release;

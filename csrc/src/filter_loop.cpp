@@ -83,14 +83,12 @@ FilterResult FilterLoop::run() {
     return result(rounds());
   }
   if (std::isfinite(ball_.radius2)) {
-    const Change change = count_pass().support(ball_, cuts_, budget_);
-    if (change.overflow) passes_.fail_on_bad_row();
-    adopt(change);
+    apply_ball();
   } else {
     now_ = count_pass().survivors();
     if (!finite(now_)) passes_.fail_on_bad_row();
+    need_finite(now_);
   }
-  need_finite(now_);
   if (budget_ < 1.0) {
     return result(options_.automatic || options_.contamination > 0.0
                       ? StopReason::too_few_rows
@@ -111,6 +109,13 @@ void FilterLoop::start() {
   ball_.centre = origin_;
   passes_.begin(origin_, sample_rows(n_, sample_size(), options_.seed, kSampleStream));
   pair_scale2_ = pair_scale2();
+}
+
+void FilterLoop::apply_ball() {
+  const Change change = count_pass().support(ball_, {}, budget_);
+  if (change.overflow) passes_.fail_on_bad_row();
+  adopt(change);
+  need_finite(now_);
 }
 
 bool FilterLoop::finite(const Survivors& s) {

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <mutex>
 
 #include "src/detail/covariance_apply_backend.hpp"
+#include "src/detail/histogram_counts.hpp"
 #include "src/detail/iterative_filter_backend.hpp"
 #include "src/detail/row_passes.hpp"
 #include "src/detail/row_weights.hpp"
@@ -173,11 +173,11 @@ class CpuPasses final : public detail::FilterPasses {
       std::vector<double> squares;
     };
     std::vector<Part> parts(static_cast<std::size_t>(chunks.count));
-    HistogramCounts counts;
+    detail::HistogramCounts counts;
     detail::parallel_for(chunks.count, num_threads_, [&](std::int64_t chunk) {
       Part& part = parts[static_cast<std::size_t>(chunk)];
       part.sums.shift.assign(static_cast<std::size_t>((k + 1) * stride), 0.0);
-      Counter counter(counts, task.cuts, part.squares);
+      detail::HistogramCounter<T> counter(counts, task.cuts, part.squares);
       sweep_chunk(task, packed, offset, old, k, chunk * chunks.rows,
                   std::min(x_.rows, (chunk + 1) * chunks.rows), part.change, part.sums, counter);
     });
@@ -186,9 +186,7 @@ class CpuPasses final : public detail::FilterPasses {
     std::vector<detail::MomentSums> sums;
     std::vector<double> image(static_cast<std::size_t>(k * stride), 0.0);
     for (Part& part : parts) {
-      out.change.moved += part.change.moved;
-      out.change.returned += part.change.returned;
-      out.change.overflow = out.change.overflow || part.change.overflow;
+      out.change.add(part.change);
       squares.push_back(std::move(part.squares));
       for (std::size_t j = 0; j < image.size(); ++j) image[j] += part.sums.shift[j];
       part.sums.shift.erase(part.sums.shift.begin(), part.sums.shift.begin() + k * stride);
@@ -283,11 +281,7 @@ class CpuPasses final : public detail::FilterPasses {
       }
     });
     Change total;
-    for (const Change& c : changes) {
-      total.moved += c.moved;
-      total.returned += c.returned;
-      total.overflow = total.overflow || c.overflow;
-    }
+    for (const Change& c : changes) total.add(c);
     auto m0 = detail::add_moments(sums, widened(centre_).data(), rows_.d);
     total.survivors = {std::move(m0.mean), m0.trace, m0.mass};
     const double excess = (static_cast<double>(x_.rows) - m0.mass) - budget;
@@ -317,9 +311,9 @@ class CpuPasses final : public detail::FilterPasses {
     const Chunks chunks(x_.rows, 0);
     const std::vector<Line> about = lines(scored);
     std::vector<std::vector<double>> squares(static_cast<std::size_t>(chunks.count));
-    HistogramCounts counts;
+    detail::HistogramCounts counts;
     detail::parallel_for(chunks.count, num_threads_, [&](std::int64_t chunk) {
-      Counter counter(counts, cuts, squares[static_cast<std::size_t>(chunk)]);
+      detail::HistogramCounter<T> counter(counts, cuts, squares[static_cast<std::size_t>(chunk)]);
       Scratch scratch(rows_.d);
       T distance[detail::kFlush];
       const std::int64_t end = std::min(x_.rows, (chunk + 1) * chunks.rows);
@@ -367,92 +361,10 @@ class CpuPasses final : public detail::FilterPasses {
   }
 
  private:
-  static constexpr int kSlots = detail::kBins + 2;
-
-  /// Counts of all tasks: integers, so that it does not matter which task adds where.
-  class HistogramCounts {
-   public:
-    std::vector<std::uint64_t> take() {
-      const std::lock_guard lock(mutex_);
-      if (idle_.empty()) return {};
-      std::vector<std::uint64_t> out = std::move(idle_.back());
-      idle_.pop_back();
-      return out;
-    }
-    void give(std::vector<std::uint64_t> counts) {
-      const std::lock_guard lock(mutex_);
-      idle_.push_back(std::move(counts));
-    }
-    /// `squares`: of every chunk, in order.
-    std::vector<Histogram> histograms(const std::vector<Cut>& cuts,
-                                      const std::vector<std::vector<double>>& squares) const {
-      std::vector<Histogram> out(cuts.size());
-      for (std::size_t j = 0; j < cuts.size(); ++j) {
-        Histogram& h = out[j];
-        h.grid = cuts[j].grid;
-        for (std::size_t b = 0; b < kSlots; ++b) {
-          std::uint64_t sum = 0;
-          for (const auto& counts : idle_) sum += counts[j * kSlots + b];
-          h.counts[b] = static_cast<double>(sum) / detail::kOne;
-        }
-        for (const auto& square : squares) {
-          for (std::size_t side = 0; side < 2; ++side) h.square[side] += square[2 * j + side];
-        }
-      }
-      return out;
-    }
-
-   private:
-    std::mutex mutex_;
-    std::vector<std::vector<std::uint64_t>> idle_;  // of finished tasks, taken up by the next
-  };
-
-  /// Counts the rows of one task.
-  class Counter {
-   public:
-    Counter(HistogramCounts& all, const std::vector<Cut>& cuts, std::vector<double>& square)
-        : all_(all), cuts_(cuts), square_(square), counts_(all.take()) {
-      counts_.resize(cuts.size() * kSlots, 0);
-      square_.assign(2 * cuts.size(), 0.0);
-    }
-    Counter(const Counter&) = delete;
-    Counter& operator=(const Counter&) = delete;
-    ~Counter() { all_.give(std::move(counts_)); }
-
-    /// A row inside every interval counts in all; another only for the first that excludes it.
-    void charge(const T* z, std::uint64_t amount) {
-      const std::size_t m = cuts_.size();
-      if (m == 0) return;
-      std::size_t excluding = 0;
-      while (excluding < m && cuts_[excluding].keeps(static_cast<double>(z[excluding])))
-        ++excluding;
-      if (excluding < m) {
-        count(excluding, static_cast<double>(z[excluding]), amount);
-      } else {
-        for (std::size_t j = 0; j < m; ++j) count(j, static_cast<double>(z[j]), amount);
-      }
-    }
-
-   private:
-    void count(std::size_t j, double z, std::uint64_t amount) {
-      const detail::Grid& grid = cuts_[j].grid;
-      const int bin = grid.bin(z);
-      counts_[j * kSlots + static_cast<std::size_t>(bin)] += amount;
-      if (bin == 0 || bin == kSlots - 1) {
-        const double offset = z - grid.origin;
-        square_[2 * j + (bin != 0)] += static_cast<double>(amount) / detail::kOne * offset * offset;
-      }
-    }
-
-    HistogramCounts& all_;
-    const std::vector<Cut>& cuts_;
-    std::vector<double>& square_;
-    std::vector<std::uint64_t> counts_;
-  };
-
   void sweep_chunk(const detail::SweepTask& task, const Packed<T>& packed,
                    const std::vector<T>& offset, int old, int k, std::int64_t begin,
-                   std::int64_t end, Change& change, detail::MomentSums& sums, Counter& counter) {
+                   std::int64_t end, Change& change, detail::MomentSums& sums,
+                   detail::HistogramCounter<T>& counter) {
     const bool bounded = std::isfinite(task.ball.radius2);
     const std::uint64_t one = detail::units(1.0);
     const std::vector<Line> about = lines(task.scored);
@@ -487,11 +399,7 @@ class CpuPasses final : public detail::FilterPasses {
             inside =
                 inside && task.cuts[static_cast<std::size_t>(j)].keeps(static_cast<double>(zr[j]));
           }
-          const double before = static_cast<double>(weights_[i + r]);
-          const double after = inside ? 1.0 : 0.0;
-          change.moved += std::abs(after - before);
-          change.returned += std::max(after - before, 0.0);
-          weights_[i + r] = static_cast<T>(after);
+          set_weight(i + r, inside, change);
           if (!inside) continue;
           T* ar = a.data() + static_cast<std::ptrdiff_t>(left * (k + 1));
           for (int c = 0; c < k; ++c) ar[c] = zr[old + c] + offset[static_cast<std::size_t>(c)];
@@ -576,14 +484,18 @@ class CpuPasses final : public detail::FilterPasses {
   /// Sets a row's weight to 0 or 1. Its score becomes its severity, and the sign of it says whether
   /// the row was in before: wanted again only if the budget turns out to be exceeded.
   void note(std::int64_t i, bool inside, double severity, Change& change) {
+    constexpr double kLargest = std::numeric_limits<T>::max();
+    const T size = severity <= kLargest ? static_cast<T>(severity) : std::numeric_limits<T>::max();
+    scores_[i] = weights_[i] > T(0.5) ? -size : size;
+    set_weight(i, inside, change);
+  }
+
+  void set_weight(std::int64_t i, bool inside, Change& change) {
     const double before = static_cast<double>(weights_[i]);
     const double after = inside ? 1.0 : 0.0;
     change.moved += std::abs(after - before);
     change.returned += std::max(after - before, 0.0);
-    constexpr double kLargest = std::numeric_limits<T>::max();
-    const T size = severity <= kLargest ? static_cast<T>(severity) : std::numeric_limits<T>::max();
-    scores_[i] = before > 0.5 ? -size : size;
-    weights_[i] = inside ? T(1) : T(0);
+    weights_[i] = static_cast<T>(after);
   }
 
   /// What a projection is scored by. Multiplied by: a division takes five times as long.

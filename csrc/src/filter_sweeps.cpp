@@ -110,10 +110,7 @@ void FilterLoop::prune_sample() {
   const std::vector<double> far = passes_.distances2(
       sample_rows(n_, sample_size(), options_.seed, kSampleStream), ball_.centre);
   if (std::all_of(far.begin(), far.end(), [&](double x) { return x <= ball_.radius2; })) return;
-  const Change change = count_pass().support(ball_, {}, budget_);
-  if (change.overflow) passes_.fail_on_bad_row();
-  adopt(change);
-  need_finite(now_);
+  apply_ball();
 }
 
 std::optional<StopReason> FilterLoop::sweeps() {

@@ -9,7 +9,7 @@
 
 namespace tamis::cuda {
 
-inline constexpr int kSlots = detail::kBins + 2;
+using detail::kSlots;
 inline constexpr double kOutsideBall = 1e6;  // severity of a row just outside
 
 using Count = unsigned long long;  // of 2^-32 rows

@@ -80,6 +80,8 @@ class FilterLoop {
   /// Departure from [DKKLMS17]: not 0.33 sqrt(d log(n / eps)), which prunes good rows at small d
   /// and nothing at large d.
   void measure_ball();
+  /// Before there are cuts: takes out the rows beyond the ball.
+  void apply_ball();
   void recentre_ball();
 
   // ---- sweeps: filter_sweeps.cpp ---------------------------------------------------------------

@@ -15,6 +15,7 @@ namespace tamis::detail {
 inline constexpr int kBinsPerScale = 32;
 inline constexpr int kHalfRange = 32;  ///< scales on either side; what lies beyond overflows
 inline constexpr int kBins = 2 * kHalfRange * kBinsPerScale;
+inline constexpr int kSlots = kBins + 2;  ///< with the overflows
 inline constexpr double kInfinity = std::numeric_limits<double>::infinity();
 inline constexpr double kOne = 4294967296.0;  ///< 2^32: a count is an integer of this unit
 
@@ -39,7 +40,7 @@ struct Grid {
 /// Weighted counts of one projection, and the overflows' sums of (z - origin)^2.
 struct Histogram {
   Grid grid;
-  std::vector<double> counts = std::vector<double>(kBins + 2, 0.0);
+  std::vector<double> counts = std::vector<double>(kSlots, 0.0);
   std::array<double, 2> square{};
 
   /// Middle of a bin; an overflow bin stands at the root of its mean square.

@@ -36,6 +36,13 @@ struct Change {
   bool limited = false;   ///< the budget was exceeded, and the least severe rows came back
   bool overflow = false;  ///< support(): the distance of some row to the ball was not finite
   Survivors survivors;
+
+  /// Adds what another part of the rows says; the survivors are not added.
+  void add(const Change& part) {
+    moved += part.moved;
+    returned += part.returned;
+    overflow = overflow || part.overflow;
+  }
 };
 
 /// All that one sweep over the rows tells.
