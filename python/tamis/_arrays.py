@@ -43,8 +43,10 @@ def _is_numpy(x: object) -> bool:
 
 
 def on_cuda(x: Any) -> bool:
-    """Does ``x`` lie on a CUDA device?"""
-    return not isinstance(x, np.ndarray) and int(x.__dlpack_device__()[0]) in _DLPACK_CUDA
+    """Does ``x`` lie on a CUDA device? What is no array does not."""
+    if isinstance(x, np.ndarray) or not hasattr(x, "__dlpack_device__"):
+        return False
+    return int(x.__dlpack_device__()[0]) in _DLPACK_CUDA
 
 
 def check_array(x: object, name: str) -> None:
@@ -172,7 +174,7 @@ def on_host(x: Any) -> Any:
         return x.detach().cpu().numpy()
     if is_cupy(x):
         return x.get()
-    if not isinstance(x, np.ndarray) and hasattr(x, "__dlpack__") and on_cuda(x):
+    if on_cuda(x):
         return np.from_dlpack(x, device="cpu")
     return x
 

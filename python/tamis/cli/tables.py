@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from tamis import _rows
 
 __all__ = [
+    "Layout",
     "Table",
     "head_of",
     "is_binary",
     "is_number",
     "load_table",
-    "names_of",
     "numbers_of",
     "read_text",
     "require_text",
@@ -64,7 +64,7 @@ class Table:
         wanted = dict.fromkeys(rows, 0)
         if wanted:
             with _open_text(self.path) as file:
-                records = _records(file, _Layout.of(self.path), stop=max(wanted) + 1)
+                records = _records(file, Layout.of(self.path), stop=max(wanted) + 1)
                 for row, (line, _) in enumerate(records):
                     if row in wanted:
                         wanted[row] = line
@@ -107,7 +107,8 @@ def load_table(path: Path, *, key: str | None = None, columns: Sequence[str] = (
         values = _rows.as_rows(array[:, first:stop] if together else array[:, chosen], str(path))
         return _finite(Table(path, values, [names[number] for number in chosen]))
     require_text(path, head, key)
-    return read_text(path, numbers_of(path, _Layout.of(path).names, columns))
+    layout = Layout.of(path)
+    return read_text(path, layout, numbers_of(path, layout.names, columns))
 
 
 def require_text(path: Path, head: bytes, key: str | None) -> None:
@@ -224,7 +225,7 @@ def _finite(table: Table) -> Table:
 
 
 @dataclass(frozen=True)
-class _Layout:
+class Layout:
     """How the lines of a text file are to be read."""
 
     delimiter: str | None
@@ -232,7 +233,7 @@ class _Layout:
     skip: int  # lines before the first row: 1 where there is one of names
 
     @classmethod
-    def of(cls, path: Path) -> _Layout:
+    def of(cls, path: Path) -> Layout:
         """Look at the first two records."""
         try:
             with _open_text(path) as file:
@@ -274,7 +275,7 @@ def _lines(file: TextIO) -> Iterator[tuple[int, str]]:
             yield number, text
 
 
-def _records(file: TextIO, layout: _Layout, stop: int | None = None) -> Iterator[tuple[int, str]]:
+def _records(file: TextIO, layout: Layout, stop: int | None = None) -> Iterator[tuple[int, str]]:
     """The lines that hold rows."""
     end = None if stop is None else stop + layout.skip
     return islice(_lines(file), layout.skip, end)
@@ -294,8 +295,7 @@ def is_number(cell: str) -> bool:
     return "_" not in cell  # 1_000 is a number in Python only
 
 
-def read_text(path: Path, chosen: list[int]) -> Table:
-    layout = _Layout.of(path)
+def read_text(path: Path, layout: Layout, chosen: list[int]) -> Table:
     names = list(layout.names)
     try:
         with _open_text(path) as file:
@@ -316,14 +316,8 @@ def read_text(path: Path, chosen: list[int]) -> Table:
     return _finite(Table(path, values, [names[number] for number in chosen], text=True))
 
 
-def names_of(path: Path) -> list[str]:
-    """Of the columns of a text file."""
-    return _Layout.of(path).names
-
-
-def text_column(path: Path, number: int) -> list[str]:
+def text_column(path: Path, layout: Layout, number: int) -> list[str]:
     """The cells of a column of a text file; lines that are too short are left to `read_text`."""
-    layout = _Layout.of(path)
     found = []
     try:
         with _open_text(path) as file:
@@ -335,7 +329,7 @@ def text_column(path: Path, number: int) -> list[str]:
     return found
 
 
-def _checked_widths(lines: Iterator[str], layout: _Layout) -> Iterator[str]:
+def _checked_widths(lines: Iterator[str], layout: Layout) -> Iterator[str]:
     """The lines as they are; ValueError at one that is longer or shorter than the names."""
     wanted, delimiter = len(layout.names), layout.delimiter
     for line in lines:
@@ -345,7 +339,7 @@ def _checked_widths(lines: Iterator[str], layout: _Layout) -> Iterator[str]:
         yield line
 
 
-def _fault(path: Path, layout: _Layout, chosen: list[int]) -> str | None:
+def _fault(path: Path, layout: Layout, chosen: list[int]) -> str | None:
     """Where the first cell is that cannot be read; None if none is found."""
     try:
         with _open_text(path) as file:
@@ -364,7 +358,7 @@ def _fault(path: Path, layout: _Layout, chosen: list[int]) -> str | None:
     return None
 
 
-def _not_a_number(path: Path, layout: _Layout, line: int, column: int, cells: list[str]) -> str:
+def _not_a_number(path: Path, layout: Layout, line: int, column: int, cells: list[str]) -> str:
     name, cell = layout.names[column], cells[column].strip()
     what = repr(cell if len(cell) <= 40 else cell[:37] + "...") if cell else "an empty cell"
     said = f"{path}, line {line}, column {name}: expected a number, got {what}"

@@ -55,23 +55,24 @@ def load_with_target(
         part = Table(path, values[:, others], [names[other] for other in others])
         return part, values[:, number]
     tables.require_text(path, head, key)
-    names = tables.names_of(path)
+    layout = tables.Layout.of(path)
+    names = layout.names
     number = numbers_of(path, names, [target])[0]
     if columns:
         others = numbers_of(path, names, [*columns, target])[:-1]
     else:
         others = _others(path, names, number)
-    cells = tables.text_column(path, number)
+    cells = tables.text_column(path, layout, number)
     numeric = [tables.is_number(cell) for cell in cells]
     if all(numeric) or (any(numeric) and not words):
-        table = tables.read_text(path, [*others, number])  # says which cell is none
+        table = tables.read_text(path, layout, [*others, number])  # says which cell is none
         return Table(path, table.values[:, :-1], table.names[:-1], text=True), table.values[:, -1]
     if not words:
         raise ValueError(
             f"{path}, column {names[number]}: expected numbers, got words such as {cells[0]!r}; "
             "words are classes"
         )
-    table = tables.read_text(path, others)
+    table = tables.read_text(path, layout, others)
     if "" in cells:
         line = table.lines([cells.index("")])[0]
         raise ValueError(f"{path}, line {line}, column {names[number]}: expected a label, got none")

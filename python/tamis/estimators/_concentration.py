@@ -97,21 +97,12 @@ def _spanning(Z: Array, middle: Array, eps: float, centred: bool) -> NDArray[np.
         Z = Z - Z[length.argmin()]
     Z = Z / np.maximum(length, 1.0)
     rough = Z.astype(np.float32)
-    if _is_sound(rough.T @ rough):  # nearly always, in a tenth of the time
+    if _cholesky(rough.T @ rough)[1] > _SOUND:  # nearly always, in a tenth of the time
         return np.arange(d)
     R, order = qr(Z, mode="r", pivoting=True, check_finite=False)
     left = np.square(np.diag(R)) / n  # of each column beside those before it in this order
     good = left > variance_of_rounding(middle, eps, n, float(left.max(initial=0.0)))
     return np.sort(order[: d if good.all() else int(good.argmin())])
-
-
-def _is_sound(C: Array) -> bool:
-    """Is this covariance, or a multiple of it, far from singular?"""
-    try:
-        pivots = np.square(np.diag(np.linalg.cholesky(C)))
-    except np.linalg.LinAlgError:
-        return False
-    return bool(pivots.min() > _SOUND * pivots.max())
 
 
 def _off_the_pattern(gaps: Array) -> Array:
@@ -121,10 +112,11 @@ def _off_the_pattern(gaps: Array) -> Array:
     rows that measures: a share p of rows that leave such a value in the same way is 1 / p off.
     """
     size = np.sqrt(np.square(gaps).mean(axis=0))
+    if not (size > 0).any():
+        return np.zeros(len(gaps))
     gaps = gaps[:, size > 0] / size[size > 0]
-    w, U = np.linalg.eigh(gaps.T @ gaps / len(gaps))
-    good = w > len(w) * len(gaps) * np.finfo(np.float64).eps
-    return np.asarray(np.square(gaps @ (U[:, good] / np.sqrt(w[good]))).sum(axis=1))
+    root = _inverse_root(gaps.T @ gaps / len(gaps))[0]
+    return np.asarray(np.square(gaps @ root).sum(axis=1))
 
 
 def _starts(Z: NDArray[np.float32], centred: bool) -> Iterator[Array]:
@@ -209,18 +201,22 @@ def _inverse_root(C: Array) -> tuple[Array, bool]:
     """
     from scipy.linalg.lapack import dtrtri
 
-    try:
-        L = np.linalg.cholesky(C)
-    except np.linalg.LinAlgError:
-        pass  # singular: below
-    else:
-        pivots = np.square(np.diag(L))
-        if pivots.min() > _SINGULAR * pivots.max():
-            inverse = dtrtri(L, lower=1)[0]
-            return np.asarray(inverse.T), bool(pivots.min() > _SOUND * pivots.max())
+    L, least = _cholesky(C)
+    if least > _SINGULAR:
+        return np.asarray(dtrtri(L, lower=1)[0].T), least > _SOUND
     w, U = np.linalg.eigh(C)
     good = w > len(w) * np.finfo(np.float64).eps * max(float(w[-1]), 0.0)
     return np.asarray(U[:, good] / np.sqrt(w[good])), False
+
+
+def _cholesky(C: NDArray[Any]) -> tuple[NDArray[Any], float]:
+    """The factor, and the least of its squared pivots over the largest; 0 where C is singular."""
+    try:
+        L = np.linalg.cholesky(C)
+    except np.linalg.LinAlgError:
+        return C, 0.0
+    pivots = np.square(np.diag(L))
+    return L, float(pivots.min() / pivots.max())
 
 
 def _normal_scores(distances2: Array, d: float, m: int) -> Array:

@@ -70,9 +70,7 @@ def filter_covariance(
     if limit < 1 or n < 4:
         return Found(moments(X, kept, centred), kept, 0, stop_reason="no_contamination")
     if rule == "bounded":
-        found = _bounded(X, options)
-        found.moments = moments(X, found.kept, centred)
-        return found
+        return _bounded(X, centred, options)
     if is_small(*X.shape):
         kept = concentrated(X, LEVEL, centred)
         found = Found(moments(X, kept, centred), kept, 1, radius_cut=not kept.all())
@@ -112,8 +110,7 @@ def _gaussian(X: Array, kept: NDArray[np.bool_], centred: bool, rounds: int, see
         best, form = np.zeros(n, dtype=bool), None
         for V in [_radius(d), *forms]:
             out = np.zeros(n, dtype=bool)
-            scores = gaussianised(quadratic_forms(inner, V), V, kept, UNSUSPICIOUS)
-            scores = _beyond_overfit(scores, now)
+            scores = _scores(inner, V, kept, now)
             out[kept] = rejected(scores[kept], LEVEL, n)
             if out.sum() > best.sum():
                 best, form = out, V
@@ -139,7 +136,11 @@ def _first_order(X: Array, found: Found, centred: bool, options: dict[str, Any])
     """
     Z = (X - found.moments.mean) * inverses(found.moments.sd)
     result = ops.iterative_filter(Z, **(options | {"rule": "gaussian_tail"}))
-    kept = np.asarray(result.support)
+    return _found_by(result, X, np.asarray(result.support), centred)
+
+
+def _found_by(result: Any, X: Array, kept: NDArray[np.bool_], centred: bool) -> Found:
+    """What a first-order filter found."""
     values = [float(v) for v in np.asarray(result.eigenvalues)]
     now = moments(X, kept, centred)
     return Found(now, kept, int(result.rounds), values, str(result.stop_reason))
@@ -167,10 +168,7 @@ def _readmit(
             norm = np.linalg.norm(V[:d, :d])
             if norm > 0.0:
                 V /= norm
-                scores = quadratic_forms(Z, V)
-                scores = gaussianised(scores, V[:d, :d], found.kept, UNSUSPICIOUS)
-                scores = _beyond_overfit(scores, now)
-                hit = rejected(scores, LEVEL, n)
+                hit = rejected(_scores(Z, V, found.kept, now), LEVEL, n)
                 found.radius_cut |= number == 0 and bool(hit.any())
                 out |= hit
         if n - int(out.sum()) < (n + 1) // 2 or bool((out == ~found.kept).all()):
@@ -179,12 +177,14 @@ def _readmit(
         found.moments, Z = moments(X, found.kept, centred), None
 
 
-def _beyond_overfit(scores: Array, now: Moments) -> Array:
-    """Without rows that are too near, where so few rows were whitened that others always are.
+def _scores(Z: Array, V: Array, kept: Array, now: Moments) -> Array:
+    """Of every row along a form, on a normal scale, by the law of rows in the span of those kept.
 
-    Leading directions of few rows in many columns are those rows' own noise, in which any other
-    row lies near the centre.
+    Without rows that are too near where few rows were whitened: leading directions of few rows in
+    many columns are those rows' own noise, in which any other row lies near the centre.
     """
+    law = V[: now.inside, : now.inside]
+    scores = gaussianised(quadratic_forms(Z, V), law, kept, UNSUSPICIOUS)
     return scores if now.inside == now.rank else np.maximum(scores, 0.0)
 
 
@@ -200,7 +200,7 @@ def _limited(X: Array, found: Found, limit: int, centred: bool) -> str | None:
     return "removal_limit"
 
 
-def _bounded(X: Array, options: dict[str, Any]) -> Found:
+def _bounded(X: Array, centred: bool, options: dict[str, Any]) -> Found:
     """The first-order filter; then rows on the far side of a removed cluster go, too."""
     result = ops.iterative_filter(X, **options)
     kept = np.asarray(result.weights, dtype=float) > 0.5
@@ -209,8 +209,7 @@ def _bounded(X: Array, options: dict[str, Any]) -> Found:
         if moved is None or bool((moved == kept).all()):
             break
         kept = moved
-    values = [float(v) for v in np.asarray(result.eigenvalues)]
-    return Found(moments(X, kept, False), kept, int(result.rounds), values, result.stop_reason)
+    return _found_by(result, X, kept, centred)
 
 
 def _reassigned(X: Array, kept: NDArray[np.bool_]) -> NDArray[np.bool_] | None:

@@ -103,7 +103,7 @@ def gaussian_noise(
     _arrays.check_float(x, "x", _NOISE_TYPES)
     n = _arrays.check_int(n, "n", 0, 2**32 + 1)
     seed = _arrays.check_int(seed, "seed", 0, 2**64)
-    if not _on_device(image):
+    if not _arrays.on_cuda(image):
         image = _arrays.check_int(image, "image", 0, 2**32)
     stream = _arrays.check_int(stream, "stream", 0, 2**32)
     start = _arrays.check_int(start, "start", 0, 2**32 - n + 1)
@@ -144,10 +144,6 @@ def gaussian_noise(
         affine,
     )
     return out
-
-
-def _on_device(image: Any) -> bool:
-    return hasattr(image, "__dlpack_device__") and _arrays.on_cuda(image)
 
 
 class ChannelAffine:

@@ -88,18 +88,17 @@ def spectrum(
         table = rows.matmat(np.eye(p)) if p <= n else rows.rmatmat(np.eye(rows.shape[0])).T
         u, sizes, _ = np.linalg.svd(table, full_matrices=False)
         top, projections = float(sizes[0] ** 2), u[:, :k] * sizes[:k]
-    elif _is_fused(read):
-        whole = mean if center_rows is None else read.rmatvec(np.full(read.shape[0], 1.0 / n))
-        if start is None:
-            start = _sampled_start(read, k, num_threads)
-        _, block = _block_krylov(_fused(read, mean, whole, n, num_threads), p, k, start)
-        projections = rows.matmat(block[:, :k])
-        top = float(np.square(projections[:, 0]).sum())
-    elif rows.shape[0] < p:  # the shorter side has the cheaper basis
+    elif rows.shape[0] < p and not _is_fused(read):  # the shorter side has the cheaper basis
         squares, vectors = _block_krylov(lambda U: rows.matmat(rows.rmatmat(U)), rows.shape[0], k)
         top, projections = float(squares[0]), vectors[:, :k] * np.sqrt(squares)
     else:
-        _, block = _block_krylov(lambda V: rows.rmatmat(rows.matmat(V)), p, k, start)
+        if _is_fused(read):
+            whole = mean if center_rows is None else read.rmatvec(np.full(read.shape[0], 1.0 / n))
+            apply = _fused(read, mean, whole, n, num_threads)
+            start = _sampled_start(read, k, num_threads) if start is None else start
+        else:
+            apply = _both_sides(rows)
+        _, block = _block_krylov(apply, p, k, start)
         projections = rows.matmat(block[:, :k])
         top = float(np.square(projections[:, 0]).sum())
     found = np.sqrt(np.square(projections).sum(axis=1))
@@ -167,6 +166,10 @@ def _block_krylov(
         for _ in range(2):  # twice is enough
             block = np.linalg.qr(block - basis @ (basis.T @ block))[0]
         basis, images = np.hstack([basis, block]), np.hstack([images, apply(block)])
+
+
+def _both_sides(rows: Any) -> Callable[[Any], Any]:
+    return lambda V: rows.rmatmat(rows.matmat(V))
 
 
 def _is_fused(rows: Any) -> bool:

@@ -92,7 +92,19 @@ def image_id(image: Any) -> int:
     would break the guarantee is an image chosen with knowledge of the seed: where images come from
     an adversary, keep the seed secret.
     """
-    return _number(*_check_and_sum(image))
+    if not isinstance(image, np.ndarray):
+        import torch
+
+        if not isinstance(image, torch.Tensor):
+            kind = type(image).__name__
+            raise TypeError(f"image: expected a float32 array or tensor, got {kind}")
+        return int(_numbers(image.detach().contiguous().reshape(1, -1))[0])
+    if image.dtype != np.float32:
+        raise TypeError(f"image: expected float32, got {image.dtype}")
+    bits = np.ascontiguousarray(image).reshape(-1).view(np.int32).astype(np.int64)
+    total = int(np.dot(bits, _weights(bits.size)))  # integers: wraps modulo 2**64
+    start = np.array([(total + bits.size * _GAMMA) & _MASK], dtype=np.uint64)
+    return int(_mix(start)[0] >> np.uint64(32))
 
 
 def image_facts(image: Any) -> tuple[float, float, int]:
@@ -113,11 +125,9 @@ def facts_beside(images: Any) -> Any:
     import torch
 
     flat = images.detach().contiguous().reshape(len(images), -1)
-    z = _sums(flat) + _signed(flat.shape[1] * _GAMMA)
-    number = _torch_mix(z) >> 32 & 0xFFFFFFFF
     # The bits of float64 travel as integers.
     limits = torch.stack([flat.amin(dim=1), flat.amax(dim=1)], dim=1).double()
-    return torch.cat([limits.view(torch.int64), number[:, None]], dim=1)
+    return torch.cat([limits.view(torch.int64), _numbers(flat)[:, None]], dim=1)
 
 
 def facts_from(row: NDArray[np.int64]) -> tuple[float, float, int]:
@@ -126,43 +136,21 @@ def facts_from(row: NDArray[np.int64]) -> tuple[float, float, int]:
     return low, high, int(row[2])
 
 
-def _torch_mix(z: Any) -> Any:
-    """`_mix` of int64 tensors, whose shifts repeat the sign and whose products wrap."""
+def _numbers(flat: Any) -> Any:
+    """`image_id` of the rows of a tensor where it lies, int64 (N,)."""
+    import torch
+
+    if flat.dtype != torch.float32:
+        raise TypeError(f"image: expected a float32 array or tensor, got {flat.dtype}")
+    size = flat.shape[1]
+    words = flat.view(torch.int32).to(torch.int64)
+    z = (words * _torch_weights(size, str(flat.device))).sum(dim=1) + _signed(size * _GAMMA)
+    # `_mix`; shifts of int64 repeat the sign, products wrap
     z = (z ^ (z >> 30 & (1 << 34) - 1)) * _signed(_MIX_1)
     z = (z ^ (z >> 27 & (1 << 37) - 1)) * _signed(_MIX_2)
-    return z ^ (z >> 31 & (1 << 33) - 1)
+    return (z ^ (z >> 31 & (1 << 33) - 1)) >> 32 & 0xFFFFFFFF
 
 
 def _signed(word: int) -> int:
     """The int64 of the same 64 bits."""
     return ((word & _MASK) ^ 1 << 63) - (1 << 63)
-
-
-def _check_and_sum(image: Any) -> tuple[int, Any]:
-    """Number of elements, and the weighted sum of their bits: an int, or a tensor of one."""
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.float32:
-            raise TypeError(f"image: expected float32, got {image.dtype}")
-        bits = np.ascontiguousarray(image).reshape(-1).view(np.int32).astype(np.int64)
-        return bits.size, int(np.dot(bits, _weights(bits.size)))  # integers: wraps modulo 2**64
-    import torch
-
-    if not isinstance(image, torch.Tensor):
-        raise TypeError(f"image: expected a float32 array or tensor, got {type(image).__name__}")
-    flat = image.detach().contiguous().reshape(1, -1)
-    return flat.numel(), _sums(flat)[0]
-
-
-def _sums(flat: Any) -> Any:
-    """The weighted sums of the bits of rows of a tensor, (N,)."""
-    import torch
-
-    if flat.dtype != torch.float32:
-        raise TypeError(f"image: expected a float32 array or tensor, got {flat.dtype}")
-    words = flat.view(torch.int32).to(torch.int64)
-    return (words * _torch_weights(flat.shape[1], str(flat.device))).sum(dim=1)
-
-
-def _number(size: int, total: Any) -> int:
-    start = np.array([(int(total) + size * _GAMMA) & _MASK], dtype=np.uint64)
-    return int(_mix(start)[0] >> np.uint64(32))

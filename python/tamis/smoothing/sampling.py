@@ -77,7 +77,7 @@ class _Batch:
 
     segments: tuple[_Segment, ...]
     counts: Callable[[], NDArray[np.int64]]  # waits; a row a segment: votes, first row of NaN or -1
-    checks: tuple[int, ...]  # rows that go on with the facts of their image
+    checks: list[int]  # rows that go on with the facts of their image
     on_device: bool
     began: float
 
@@ -228,20 +228,18 @@ class VoteSampler:
                 f"num_classes: expected logits of shape {(len(batch), self.num_classes)} (samples, "
                 f"classes), got {shape} from the classifier"
             )
-        new: dict[int, int] = {}
-        for row, part in enumerate(segments):
-            if part.job.facts is not None:
-                new.setdefault(part.job.position, row)
         votes = self.num_classes + 1
-        columns = votes + (_NUM_FACTS if new else 0)
+        with_facts = any(part.job.facts is not None for part in segments)
+        columns = votes + (_NUM_FACTS if with_facts else 0)
         counts = _arrays.empty(logits, (len(segments), columns), "int64")
+        checks = []
         for row, part in enumerate(segments):
             of_part = logits[part.row : part.row + part.rows]
             ops.vote_counts(of_part, out=counts[row, :votes], wait=False)
-        for row in new.values():
-            counts[row, votes:] = segments[row].job.facts
-            segments[row].job.facts = None
-        checks = tuple(new.values())
+            if part.job.facts is not None:  # once an image
+                counts[row, votes:] = part.job.facts
+                part.job.facts = None
+                checks.append(row)
         return _Batch(segments, _arrays.fetch(counts), checks, _arrays.on_cuda(counts), began)
 
     def _take_in(self, batch: _Batch, since: float) -> None:
