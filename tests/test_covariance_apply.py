@@ -363,6 +363,17 @@ def test_the_number_of_threads_changes_nothing(dtype: Any) -> None:
             assert same_bits(many, one)
 
 
+def test_large_tables_are_read_another_way_with_the_same_bits() -> None:
+    """Beyond 32 MB few short columns are projected row by row; many columns are not."""
+    X, V, weights, _ = data(90_001, 100, 12, np.float32)
+    assert X.nbytes > 2**25
+    together = tamis.covariance_apply(X, V, weights=weights)
+    for k in (1, 2, 3, 8):
+        for threads in (1, 2):
+            alone = tamis.covariance_apply(X, V[:, :k], weights=weights, num_threads=threads)
+            assert same_bits(alone, together[:, :k])
+
+
 def test_every_instruction_set_gives_the_same_bits() -> None:
     script = """
         import hashlib, numpy as np, tamis

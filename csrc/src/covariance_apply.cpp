@@ -85,7 +85,7 @@ class Pass {
     const int k = static_cast<int>(task_.k);
     const int columns = static_cast<int>(columns_);
     const int tile = detail::tile_rows<T>(d);
-    const std::int64_t ahead = detail::ahead_of(rows_);
+    const detail::Reading reading = detail::reading_of(rows_, k);
     out.y.assign(static_cast<std::size_t>(columns_ * stride_), 0.0);
     out.z.assign(static_cast<std::size_t>(k), 0.0);
     Aligned<T> y(out.y.size(), T(0));
@@ -104,8 +104,8 @@ class Pass {
       }
       if (count == 0) continue;
       for (int t = 0; t < count; t += tile) {
-        // Half of the memory is asked for during the products, half during the sums.
-        detail::RowTile<T> part{rows + t, std::min(tile, count - t), d, {ahead, 0}};
+        detail::RowTile<T> part{rows + t, std::min(tile, count - t), d, reading.products,
+                                reading.one_by_one};
         kernels.project(part, shift_.data(), v_.data(), k, z.data());
         for (int r = 0; r < part.count; ++r) {
           for (int c = 0; c < k; ++c) {
@@ -117,7 +117,7 @@ class Pass {
           }
           if (columns > k) a[static_cast<std::size_t>(r * columns + k)] = w[t + r];
         }
-        part.ahead = {0, ahead};
+        part.ahead = reading.sums;
         kernels.accumulate(part, shift_.data(), a.data(), columns, y.data());
       }
       kernels.move_sums(y.data(), columns_ * stride_, out.y.data());

@@ -78,9 +78,12 @@ void check_problem(std::int64_t d, int rows, int k) {
   std::vector<T> square1(square.size(), T(-1));
   Aligned<T> y2(p.v.size(), T(0.5));
   kernels.project(ahead, p.centre.data(), p.v.data(), k, z1.data());
+  std::vector<T> z2(z.size(), T(-1));
+  ahead.one_by_one = true;
+  kernels.project(ahead, p.centre.data(), p.v.data(), k, z2.data());
   kernels.distances2(ahead, p.centre.data(), square1.data());
   kernels.accumulate(ahead, p.centre.data(), p.a.data(), k, y2.data());
-  CHECK(z1 == z && square1 == square && y2 == y);
+  CHECK(z1 == z && z2 == z && square1 == square && y2 == y);
   const int half = rows / 2;  // in two calls: the same bits
   kernels.accumulate(p.tile(0, half), p.centre.data(), p.a.data(), k, y1.data());
   kernels.accumulate(p.tile(half, rows - half), p.centre.data(), p.a.data() + half * k, k,

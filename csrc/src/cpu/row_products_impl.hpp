@@ -12,8 +12,10 @@
 // GCC 12 keeps arrays of accumulators in memory unless it is told to unroll their loops.
 #if defined(__GNUC__) && !defined(__clang__)
 #define TAMIS_UNROLL _Pragma("GCC unroll 16")
+#define TAMIS_ROLLED _Pragma("GCC unroll 1")
 #else
 #define TAMIS_UNROLL
+#define TAMIS_ROLLED
 #endif
 
 namespace tamis::cpu::TAMIS_ISA {
@@ -149,28 +151,30 @@ template <class T, int kRows, int kColumns>
   }
 }
 
-template <class T, int kRows, int kColumns>
+/// kTogether rows side by side. One loop for them all: of copies, one a group, the branches are
+/// foretold worse (a quarter slower at k = 1).
+template <class T, int kRows, int kColumns, int kTogether>
 void project_tile(const RowTile<T>& tile, int t, const T* centre, const T* v, int k, T* z) {
-  constexpr int kTogether = Tiling::products / kColumns < 1       ? 1
-                            : Tiling::products / kColumns < kRows ? Tiling::products / kColumns
-                                                                  : kRows;
   static_assert(kRows % kTogether == 0);
+  constexpr int kSums = kTogether * kColumns;
   T out[kRows * kColumns];
-  Wide<T> acc[kTogether * kColumns];
-  if constexpr (Tiling::sum8 && kTogether == kRows && kRows * kColumns % 8 == 0) {
+  Wide<T> acc[kSums];
+  if constexpr (Tiling::sum8 && kRows * kColumns % 8 == 0 && (kTogether > 1 || kColumns == 8)) {
     typename Register<T>::R lanes[kRows * kColumns];
-    project_rows<T, kRows, kColumns>(tile.rows + t, centre, v, tile.d, tile.ahead, acc);
-    TAMIS_UNROLL
-    for (int i = 0; i < kRows * kColumns; ++i) lanes[i] = acc[i].part[0];
-    for (int i = 0; i < kRows * kColumns; i += 8) Register<T>::sum8(lanes + i, out + i);
-  } else {
-    typename Register<T>::Folded folded[kRows * kColumns];
+    TAMIS_ROLLED
     for (int r = 0; r < kRows; r += kTogether) {
       project_rows<T, kTogether, kColumns>(tile.rows + t + r, centre, v, tile.d, tile.ahead, acc);
       TAMIS_UNROLL
-      for (int i = 0; i < kTogether * kColumns; ++i) {
-        folded[r * kColumns + i] = Wide<T>::fold(acc[i]);
-      }
+      for (int i = 0; i < kSums; ++i) lanes[r * kColumns + i] = acc[i].part[0];
+    }
+    for (int i = 0; i < kRows * kColumns; i += 8) Register<T>::sum8(lanes + i, out + i);
+  } else {
+    typename Register<T>::Folded folded[kRows * kColumns];
+    TAMIS_ROLLED
+    for (int r = 0; r < kRows; r += kTogether) {
+      project_rows<T, kTogether, kColumns>(tile.rows + t + r, centre, v, tile.d, tile.ahead, acc);
+      TAMIS_UNROLL
+      for (int i = 0; i < kSums; ++i) folded[r * kColumns + i] = Wide<T>::fold(acc[i]);
     }
     sums<T, kRows * kColumns>(folded, out);
   }
@@ -179,15 +183,25 @@ void project_tile(const RowTile<T>& tile, int t, const T* centre, const T* v, in
   }
 }
 
-/// kColumns columns for all rows of the tile; rows in groups where few columns leave sums over.
-template <class T, int kColumns>
-void project_columns(const RowTile<T>& tile, const T* centre, const T* v, int k, T* z) {
-  constexpr int kRows = kColumns >= 8 ? 2 : 4;
+/// All rows of the tile; as many of them at once as have sums to be folded together.
+template <class T, int kColumns, int kTogether>
+void project_grouped(const RowTile<T>& tile, const T* centre, const T* v, int k, T* z) {
+  constexpr int kRows = kColumns == 8 && kTogether == 1 ? 2 : 4;
   int t = 0;
   for (; t + kRows <= tile.count; t += kRows) {
-    project_tile<T, kRows, kColumns>(tile, t, centre, v, k, z);
+    project_tile<T, kRows, kColumns, kTogether>(tile, t, centre, v, k, z);
   }
-  for (; t < tile.count; ++t) project_tile<T, 1, kColumns>(tile, t, centre, v, k, z);
+  for (; t < tile.count; ++t) project_tile<T, 1, kColumns, 1>(tile, t, centre, v, k, z);
+}
+
+template <class T, int kColumns>
+void project_columns(const RowTile<T>& tile, const T* centre, const T* v, int k, T* z) {
+  constexpr int kMost = Tiling::products / kColumns < 4 ? Tiling::products / kColumns : 4;
+  if (tile.one_by_one) {
+    project_grouped<T, kColumns, 1>(tile, centre, v, k, z);
+  } else {
+    project_grouped<T, kColumns, kMost>(tile, centre, v, k, z);
+  }
 }
 
 template <class T>

@@ -86,6 +86,29 @@ std::int64_t ahead_of(const Rows<T>& rows) {
   return std::max<std::int64_t>(fit, tile_rows<T>(rows.d)) * rows.stride;
 }
 
+/// How a pass reads that projects rows on k columns and then sums the same rows.
+struct Reading {
+  Ahead products;
+  Ahead sums;
+  bool one_by_one;
+};
+
+/// Few short columns leave room in the first-level cache, and then the hardware's own prefetchers
+/// do best: they follow one row, with a little help. Else rows share what is loaded of the columns,
+/// and half of the memory is asked for during the products, half during the sums.
+template <class T>
+Reading reading_of(const Rows<T>& rows, std::int64_t k) {
+  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10, kCached = 32 << 20;
+  const std::int64_t row_bytes = rows.d * static_cast<std::int64_t>(sizeof(T));
+  const std::int64_t ahead = ahead_of(rows);
+  if (ahead != 0 && rows.count > kCached / row_bytes &&
+      k * padded<T>(rows.d) * static_cast<std::int64_t>(sizeof(T)) <= kColumnBytes) {
+    const std::int64_t near = std::max<std::int64_t>(kNear / row_bytes, 1) * rows.stride;
+    return {{near, near}, {}, true};
+  }
+  return {{ahead, 0}, {0, ahead}, false};
+}
+
 /// k vectors of d doubles, one after the other with the given strides, as padded columns of T.
 template <class T>
 Aligned<T> pack(const double* v, std::int64_t d, std::int64_t k, std::int64_t element_stride,

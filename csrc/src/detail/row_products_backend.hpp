@@ -37,6 +37,7 @@ struct RowTile {
   int count;
   std::int64_t d;
   Ahead ahead{};
+  bool one_by_one = false;  ///< projected row after row, as memory lies, and not side by side
 };
 
 }  // namespace tamis::detail
