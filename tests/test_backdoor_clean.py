@@ -247,8 +247,11 @@ def test_arrays_of_other_byte_order_and_words() -> None:
     swapped = np.arange(4, dtype=">f4")[::-1]
     np.testing.assert_array_equal(as_tensor(swapped).numpy(), [3, 2, 1, 0])
     rows = np.zeros((4, 2), np.float32)
-    with pytest.raises(TypeError, match="y: expected numbers, got an array of <U4"):
-        clean(torch.nn.Linear(2, 2), (rows, np.array(["ham", "spam"] * 2)), "")
+    for words in (np.array(["ham", "spam"] * 2), ["ham", "spam"] * 2):
+        with pytest.raises(TypeError, match="y: expected numbers, got an array of <U4"):
+            clean(torch.nn.Linear(2, 2), (rows, words), "")
+    assert as_tensor([[0.5], [1.5]]).dtype == torch.float32
+    assert as_tensor([torch.zeros(3), torch.ones(3)]).shape == (2, 3)
     pairs = torch.utils.data.TensorDataset(torch.zeros(4, 2), torch.zeros(4).long())
     dataset = torch.utils.data.Subset(pairs, range(4))
     with pytest.raises(TypeError, match="labels: expected numbers, got an array of object"):

@@ -414,7 +414,11 @@ def broken_data(folder: Path) -> list[str]:
         (["--n", str(2**32 + 1)], 2, "--n expects at most 4294967296, got 4294967297"),
         (["--n0", str(2**32 + 1)], 2, "--n0 expects at most 4294967296"),
         (["--sigma", "1e-40"], 2, "--sigma expects a number from 1.2e-38 to 3.4e38"),
-        (["--out", "no/such/folder/log.tsv"], 1, "No such file or directory"),
+        (
+            ["--out", "no/such/folder/log.tsv"],
+            1,
+            "no/such/folder/log.tsv: No such file or directory",
+        ),
         (["--sigma", "0"], 2, "--sigma expects a positive number, got 0"),
         (["--sigma", "nan"], 2, "--sigma expects a positive number, got nan"),
         (["--n", "9"], 2, "--n expects at least 10 at --alpha 0.001, got 9"),

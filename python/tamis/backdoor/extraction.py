@@ -136,6 +136,12 @@ def as_tensor(values: Any, name: str = "values") -> Any:
 
     if hasattr(values, "to_numpy"):  # of a table
         values = values.to_numpy()
+    if isinstance(values, (list, tuple)):
+        if values and all(isinstance(value, torch.Tensor) for value in values):
+            return torch.stack(tuple(values))
+        values = np.asarray(values)
+        if values.dtype == np.float64:  # what torch makes of Python's floats
+            values = values.astype(np.float32)
     if isinstance(values, np.ndarray):
         if values.dtype.kind not in "biufc":
             raise TypeError(

@@ -150,6 +150,8 @@ def _report(who: str, error: BaseException) -> int:
         return 1
     expected = (OSError, ValueError, TypeError, ImportError, RuntimeError, MemoryError)
     text = " ".join(str(error).split())
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
     if isinstance(error, KeyboardInterrupt):
         text = text or "interrupted"
     elif not isinstance(error, expected) or not text:
