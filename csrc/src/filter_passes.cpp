@@ -366,52 +366,72 @@ class CpuPasses final : public detail::FilterPasses {
                    std::int64_t end, Change& change, detail::MomentSums& sums,
                    detail::HistogramCounter<T>& counter) {
     const bool bounded = std::isfinite(task.ball.radius2);
-    const std::uint64_t one = detail::units(1.0);
-    const std::vector<Line> about = lines(task.scored);
+    const bool scored = !task.scored.empty();
+    const auto cuts = static_cast<int>(task.cuts.size());
+    const Aligned<detail::CutLanes> lanes = side_by_side(task);
+    const std::size_t slots = lanes.size() * detail::kLanes;
     const std::int64_t ahead = detail::ahead_of(rows_);
     const int width = old + k;
     Scratch scratch(rows_.d);
     Aligned<T> y(sums.shift.size(), T(0));
-    std::vector<T> a(static_cast<std::size_t>(scratch.tile * (k + 1)));
+    std::vector<T> a(static_cast<std::size_t>(scratch.tile * k));
+    std::vector<std::int32_t> bins(static_cast<std::size_t>(scratch.tile) * slots);
     const T* kept[detail::kFlush];
     T square[detail::kFlush];
+    detail::Verdict verdicts[detail::kFlush];
     for (std::int64_t block = begin; block < end; block += detail::kFlush) {
       const std::int64_t stop = std::min(end, block + detail::kFlush);
       for (std::int64_t i = block; i < stop; i += scratch.tile) {
         RowTile<T> tile = scratch.rows(rows_, i, stop);
-        T* z = scratch.z(tile.count * width);
-        tile.ahead = {ahead, 0};
-        kernels_.distances2(tile, centre_.data(), square);
-        tile.ahead = {0, ahead};
-        kernels_.project(tile, origin_.data(), packed.v.data(), width, z);
+        T* z = scratch.z(tile.count * width + detail::kLanes);
+        tile.ahead = {ahead, ahead};
+        kernels_.measure(tile, origin_.data(), packed.v.data(), width, z, centre_.data(), square);
+        kernels_.judge(z, width, tile.count, lanes.data(), cuts, bins.data(), verdicts);
         int left = 0;
         for (int r = 0; r < tile.count; ++r) {
           const T* zr = z + r * width;
           const double distance = static_cast<double>(square[r]);
           change.overflow = change.overflow || !std::isfinite(distance);
           const bool near = !bounded || distance <= task.ball.radius2;
-          if (!about.empty()) {
-            write_score(i + r, zr, about, Worst{}, bounded ? radial(task.ball, square[r]) : 0.0);
+          if (scored) {
+            const double least = near ? 0.0 : radial(task.ball, square[r]);
+            set_score(i + r, std::max(least, verdicts[r].worst));
           }
-          if (near) counter.charge(zr, one);
-          bool inside = near;
-          for (int j = 0; j < old; ++j) {
-            inside =
-                inside && task.cuts[static_cast<std::size_t>(j)].keeps(static_cast<double>(zr[j]));
-          }
+          if (near) counter.charge(zr, bins.data() + r * slots, verdicts[r].excluding);
+          const bool inside = near && verdicts[r].excluding >= old;
           set_weight(i + r, inside, change);
           if (!inside) continue;
-          T* ar = a.data() + static_cast<std::ptrdiff_t>(left * (k + 1));
+          T* ar = a.data() + static_cast<std::ptrdiff_t>(left * k);
           for (int c = 0; c < k; ++c) ar[c] = zr[old + c] + offset[static_cast<std::size_t>(c)];
-          ar[k] = T(1);
           kept[left++] = tile.rows[r];
           sums.square += distance;
           sums.mass += 1.0;
         }
-        kernels_.accumulate({kept, left, rows_.d}, centre_.data(), a.data(), k + 1, y.data());
+        kernels_.accumulate_and_add({kept, left, rows_.d}, centre_.data(), a.data(), k, y.data());
       }
       kernels_.move_sums(y.data(), static_cast<std::int64_t>(y.size()), sums.shift.data());
     }
+  }
+
+  static Aligned<detail::CutLanes> side_by_side(const detail::SweepTask& task) {
+    static_assert(2 * detail::kHalfBins == detail::kBins);
+    const std::size_t m = task.cuts.size();
+    const std::vector<Line> about = lines(task.scored);
+    Aligned<detail::CutLanes> out((m + detail::kLanes - 1) / detail::kLanes);
+    for (std::size_t j = 0; j < out.size() * detail::kLanes; ++j) {
+      detail::CutLanes& group = out[j / detail::kLanes];
+      const std::size_t i = j % detail::kLanes;
+      const Cut cut = j < m ? task.cuts[j] : Cut{};
+      const Line line = j < about.size() ? about[j] : Line{0.0, 0.0};
+      group.used[i] = j < m ? -1 : 0;
+      group.lo[i] = cut.lo;
+      group.hi[i] = cut.hi;
+      group.origin[i] = cut.grid.origin;
+      group.width[i] = cut.grid.width;
+      group.centre[i] = line.centre;
+      group.inverse[i] = line.inverse;
+    }
+    return out;
   }
 
   /// What a task needs for a tile of rows.
@@ -529,9 +549,12 @@ class CpuPasses final : public detail::FilterPasses {
       check += t;  // max() would hide a NaN
       total = combine(total, t * t);
     }
-    constexpr double kLargest = std::numeric_limits<T>::max();
-    scores_[i] = std::isfinite(check) && total <= kLargest ? static_cast<T>(total)
-                                                           : std::numeric_limits<T>::max();
+    set_score(i, std::isfinite(check) ? total : detail::kInfinity);
+  }
+
+  void set_score(std::int64_t i, double score) {
+    constexpr T kLargest = std::numeric_limits<T>::max();
+    scores_[i] = score <= static_cast<double>(kLargest) ? static_cast<T>(score) : kLargest;
   }
 
   /// What the ball says of a row: nothing inside it.
