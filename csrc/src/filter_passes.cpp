@@ -24,6 +24,8 @@ using detail::RowTile;
 
 constexpr const char* kOp = "iterative_filter";
 constexpr double kOutsideBall = 1e6;  // severity of a row just outside
+constexpr std::size_t kMaxClose =
+    4096;  // rows of a chunk that may be listed: memory does not grow with n
 
 /// Directions, packed for the kernels, with what is done to each projection.
 template <class T>
@@ -171,6 +173,7 @@ class CpuPasses final : public detail::FilterPasses {
       Change change;
       detail::MomentSums sums;  ///< shift: of k columns, then of the rows themselves
       std::vector<double> squares;
+      std::vector<std::int64_t> close;
     };
     std::vector<Part> parts(static_cast<std::size_t>(chunks.count));
     detail::HistogramCounts counts;
@@ -179,14 +182,19 @@ class CpuPasses final : public detail::FilterPasses {
       part.sums.shift.assign(static_cast<std::size_t>((k + 1) * stride), 0.0);
       detail::HistogramCounter<T> counter(counts, task.cuts, part.squares);
       sweep_chunk(task, packed, offset, old, k, chunk * chunks.rows,
-                  std::min(x_.rows, (chunk + 1) * chunks.rows), part.change, part.sums, counter);
+                  std::min(x_.rows, (chunk + 1) * chunks.rows), part.change, part.sums, counter,
+                  part.close);
     });
     detail::Sweep out;
     std::vector<std::vector<double>> squares;
     std::vector<detail::MomentSums> sums;
     std::vector<double> image(static_cast<std::size_t>(k * stride), 0.0);
+    close_.clear();
+    too_many_close_ = false;
     for (Part& part : parts) {
       out.change.add(part.change);
+      close_.insert(close_.end(), part.close.begin(), part.close.end());
+      too_many_close_ = too_many_close_ || part.close.size() >= kMaxClose;
       squares.push_back(std::move(part.squares));
       for (std::size_t j = 0; j < image.size(); ++j) image[j] += part.sums.shift[j];
       part.sums.shift.erase(part.sums.shift.begin(), part.sums.shift.begin() + k * stride);
@@ -209,6 +217,57 @@ class CpuPasses final : public detail::FilterPasses {
       }
     }
     out.change.survivors = {std::move(moments.mean), moments.trace, mass};
+    return out;
+  }
+
+  detail::Sweep move_bounds(const detail::SweepTask& task, const std::vector<Cut>& moved,
+                            const detail::Survivors& before) override {
+    if (too_many_close_) return FilterPasses::move_bounds(task, moved, before);
+    const Packed<T> packed(moved, rows_.d);
+    const auto m = static_cast<std::size_t>(packed.count);
+    detail::Sweep out;
+    out.reads = 0;
+    detail::Survivors& after = out.change.survivors;
+    after = before;
+    // About the centre of the ball: sum of the rows, and of their squares.
+    std::vector<double> shift = before.mean;
+    double square = before.trace;
+    for (std::size_t j = 0; j < shift.size(); ++j) {
+      shift[j] -= static_cast<double>(centre_[j]);
+      square += shift[j] * shift[j];
+      shift[j] *= before.mass;
+    }
+    square *= before.mass;
+    std::vector<T> z(m);
+    std::vector<std::int64_t> changed;
+    for (const std::int64_t i : close_) {
+      const T* row = rows_[i];
+      kernels_.project({&row, 1, rows_.d}, origin_.data(), packed.v.data(), packed.count, z.data());
+      bool inside = true;
+      for (std::size_t j = 0; j < m; ++j) {
+        inside = inside && moved[j].keeps(static_cast<double>(z[j]));
+      }
+      if (inside == (weights_[i] > T(0.5))) continue;
+      changed.push_back(i);
+      const double sign = inside ? 1.0 : -1.0;
+      after.mass += sign;
+      for (std::size_t j = 0; j < shift.size(); ++j) {
+        const double x = static_cast<double>(row[j]) - static_cast<double>(centre_[j]);
+        shift[j] += sign * x;
+        square += sign * x * x;
+      }
+    }
+    const double excess = (static_cast<double>(x_.rows) - after.mass) - task.budget;
+    out.change.limited = excess > detail::kBudgetSlack;
+    if (out.change.limited) return out;
+    after.trace = square / after.mass;
+    for (std::size_t j = 0; j < shift.size(); ++j) {
+      const double along = shift[j] / after.mass;
+      after.mean[j] = static_cast<double>(centre_[j]) + along;
+      after.trace -= along * along;
+    }
+    after.trace = std::max(after.trace, 0.0);
+    for (const std::int64_t i : changed) set_weight(i, !(weights_[i] > T(0.5)), out.change);
     return out;
   }
 
@@ -364,7 +423,7 @@ class CpuPasses final : public detail::FilterPasses {
   void sweep_chunk(const detail::SweepTask& task, const Packed<T>& packed,
                    const std::vector<T>& offset, int old, int k, std::int64_t begin,
                    std::int64_t end, Change& change, detail::MomentSums& sums,
-                   detail::HistogramCounter<T>& counter) {
+                   detail::HistogramCounter<T>& counter, std::vector<std::int64_t>& close) {
     const bool bounded = std::isfinite(task.ball.radius2);
     const bool scored = !task.scored.empty();
     const auto cuts = static_cast<int>(task.cuts.size());
@@ -400,6 +459,7 @@ class CpuPasses final : public detail::FilterPasses {
           if (near) counter.charge(zr, bins.data() + r * slots, verdicts[r].excluding);
           const bool inside = near && verdicts[r].excluding >= old;
           set_weight(i + r, inside, change);
+          if (near && verdicts[r].close != 0 && close.size() < kMaxClose) close.push_back(i + r);
           if (!inside) continue;
           T* ar = a.data() + static_cast<std::ptrdiff_t>(left * k);
           for (int c = 0; c < k; ++c) ar[c] = zr[old + c] + offset[static_cast<std::size_t>(c)];
@@ -426,6 +486,7 @@ class CpuPasses final : public detail::FilterPasses {
       group.used[i] = j < m ? -1 : 0;
       group.lo[i] = cut.lo;
       group.hi[i] = cut.hi;
+      group.margin[i] = j < task.recorded ? detail::kCloseBins * cut.grid.width : -1.0;
       group.origin[i] = cut.grid.origin;
       group.width[i] = cut.grid.width;
       group.centre[i] = line.centre;
@@ -593,6 +654,8 @@ class CpuPasses final : public detail::FilterPasses {
   Aligned<T> origin_;  ///< of all projections, for the whole run
   Aligned<T> centre_;  ///< of the ball: distances and sums are about it
   std::vector<std::int64_t> sample_;
+  std::vector<std::int64_t> close_;  ///< rows that the last sweep found close to a bound
+  bool too_many_close_ = false;      ///< to list them all
 };
 
 }  // namespace

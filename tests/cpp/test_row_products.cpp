@@ -195,6 +195,7 @@ void check_judging(int m) {
       cuts[static_cast<std::size_t>(j)] = cut;
     }
     group.used[i] = j < m ? -1 : 0;
+    group.margin[i] = j < m && j % 2 == 0 ? 0.3 : -1.0;
     group.lo[i] = cut.lo, group.hi[i] = cut.hi;
     group.origin[i] = cut.grid.origin, group.width[i] = cut.grid.width;
     group.centre[i] = cut.centre, group.inverse[i] = j < m ? inverse.back() : 0.0;
@@ -219,17 +220,20 @@ void check_judging(int m) {
   for (int r = 0; r < rows; ++r) {
     int excluding = m;
     double worst = 0.0;
+    bool close = false;
     for (int j = 0; j < m; ++j) {
       const Cut& cut = cuts[static_cast<std::size_t>(j)];
       const auto x = static_cast<double>(z[static_cast<std::size_t>(r * stride + j)]);
       CHECK_EQ(bins[static_cast<std::size_t>(r * groups * kLanes + j)], cut.grid.bin(x));
       if (!cut.keeps(x)) excluding = std::min(excluding, j);
+      close = close || (j % 2 == 0 && (std::abs(x - cut.lo) <= 0.3 || std::abs(x - cut.hi) <= 0.3));
       const double t = (x - cut.centre) * inverse[static_cast<std::size_t>(j)];
       worst = std::max(worst, std::isnan(t) ? inf : t * t);
     }
     const Verdict& got = verdicts[static_cast<std::size_t>(r)];
     CHECK_EQ(got.excluding, excluding);
     CHECK_EQ(got.worst, worst);
+    CHECK_EQ(got.close != 0, close);
     excluded += excluding < m;
   }
   CHECK(excluded > 0 && excluded < rows);

@@ -95,6 +95,10 @@ class FilterLoop {
   /// Nothing where the budget is exceeded or the cuts do not come to rest: then rounds() go on.
   std::optional<FilterResult::StopReason> sweeps();
 
+  /// The recorded cuts of a sweep get the bounds that it found, if these are close. Nothing happens
+  /// if they are not, or if too many rows would go: another sweep then has to say what follows.
+  bool move_bounds(const SweepTask& task, const std::vector<Cut>& found);
+
   /// A sample with rows outside the ball says nothing: then the ball is applied first.
   void prune_sample();
   void remember(const std::vector<double>& values, const Block& vectors);

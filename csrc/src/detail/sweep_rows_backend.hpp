@@ -16,6 +16,7 @@ static constexpr int kHalfBins = 1024;  ///< of a grid, on either side of its or
 struct alignas(64) CutLanes {
   std::int64_t used[kLanes];  ///< all bits set, or none
   double lo[kLanes], hi[kLanes];
+  double margin[kLanes];                   ///< a projection this near a bound is close to it
   double origin[kLanes], width[kLanes];    ///< of the grid
   double centre[kLanes], inverse[kLanes];  ///< of the score: ((z - centre) inverse)^2
 };
@@ -24,6 +25,7 @@ struct alignas(64) CutLanes {
 struct Verdict {
   double worst;            ///< the largest score; infinity where a projection is NaN
   std::int32_t excluding;  ///< the first cut that excludes it; their number where none does
+  std::int32_t close;      ///< not 0: it is close to a bound
 };
 
 }  // namespace tamis::detail
