@@ -1,6 +1,7 @@
 // The passes of iterative_filter on the CPU. One class, past the usual 400 lines: every pass is a
 // few lines on the same members.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -52,6 +53,14 @@ template <class T>
 Aligned<T> padded_copy(const std::vector<double>& from) {
   return detail::pack<T>(from.data(), static_cast<std::int64_t>(from.size()), 1, 1, 0);
 }
+
+/// A projection close to a bound of a recorded cut.
+template <class T>
+struct Close {
+  std::int64_t row;
+  std::size_t cut;
+  T z;
+};
 
 template <class T>
 class CpuPasses final : public detail::FilterPasses {
@@ -173,7 +182,7 @@ class CpuPasses final : public detail::FilterPasses {
       Change change;
       detail::MomentSums sums;  ///< shift: of k columns, then of the rows themselves
       std::vector<double> squares;
-      std::vector<std::int64_t> close;
+      std::vector<Close<T>> close;
     };
     std::vector<Part> parts(static_cast<std::size_t>(chunks.count));
     detail::HistogramCounts counts;
@@ -190,7 +199,7 @@ class CpuPasses final : public detail::FilterPasses {
     std::vector<detail::MomentSums> sums;
     std::vector<double> image(static_cast<std::size_t>(k * stride), 0.0);
     close_.clear();
-    too_many_close_ = false;
+    too_many_close_ = task.recorded > 64;  // cuts have no bit in Verdict::close from there on
     for (Part& part : parts) {
       out.change.add(part.change);
       close_.insert(close_.end(), part.close.begin(), part.close.end());
@@ -240,7 +249,17 @@ class CpuPasses final : public detail::FilterPasses {
     square *= before.mass;
     std::vector<T> z(m);
     std::vector<std::int64_t> changed;
-    for (const std::int64_t i : close_) {
+    const auto between = [](double z, double a, double b) {
+      return z >= std::min(a, b) && z < std::max(a, b);
+    };
+    std::int64_t last = -1;
+    for (const auto& [i, cut, projection] : close_) {
+      const Cut& was = task.cuts[cut];
+      const auto along = static_cast<double>(projection);
+      const bool crossed =
+          between(along, was.lo, moved[cut].lo) || between(along, was.hi, moved[cut].hi);
+      if (!crossed || i == last) continue;
+      last = i;
       const T* row = rows_[i];
       kernels_.project({&row, 1, rows_.d}, origin_.data(), packed.v.data(), packed.count, z.data());
       bool inside = true;
@@ -423,7 +442,7 @@ class CpuPasses final : public detail::FilterPasses {
   void sweep_chunk(const detail::SweepTask& task, const Packed<T>& packed,
                    const std::vector<T>& offset, int old, int k, std::int64_t begin,
                    std::int64_t end, Change& change, detail::MomentSums& sums,
-                   detail::HistogramCounter<T>& counter, std::vector<std::int64_t>& close) {
+                   detail::HistogramCounter<T>& counter, std::vector<Close<T>>& close) {
     const bool bounded = std::isfinite(task.ball.radius2);
     const bool scored = !task.scored.empty();
     const auto cuts = static_cast<int>(task.cuts.size());
@@ -459,7 +478,7 @@ class CpuPasses final : public detail::FilterPasses {
           if (near) counter.charge(zr, bins.data() + r * slots, verdicts[r].excluding);
           const bool inside = near && verdicts[r].excluding >= old;
           set_weight(i + r, inside, change);
-          if (near && verdicts[r].close != 0 && close.size() < kMaxClose) close.push_back(i + r);
+          if (near && verdicts[r].close != 0) list_close(i + r, zr, verdicts[r].close, close);
           if (!inside) continue;
           T* ar = a.data() + static_cast<std::ptrdiff_t>(left * k);
           for (int c = 0; c < k; ++c) ar[c] = zr[old + c] + offset[static_cast<std::size_t>(c)];
@@ -470,6 +489,14 @@ class CpuPasses final : public detail::FilterPasses {
         kernels_.accumulate_and_add({kept, left, rows_.d}, centre_.data(), a.data(), k, y.data());
       }
       kernels_.move_sums(y.data(), static_cast<std::int64_t>(y.size()), sums.shift.data());
+    }
+  }
+
+  static void list_close(std::int64_t i, const T* z, std::uint64_t mask,
+                         std::vector<Close<T>>& to) {
+    for (; mask != 0 && to.size() < kMaxClose; mask &= mask - 1) {
+      const auto cut = static_cast<std::size_t>(std::countr_zero(mask));
+      to.push_back({i, cut, z[cut]});
     }
   }
 
@@ -654,8 +681,8 @@ class CpuPasses final : public detail::FilterPasses {
   Aligned<T> origin_;  ///< of all projections, for the whole run
   Aligned<T> centre_;  ///< of the ball: distances and sums are about it
   std::vector<std::int64_t> sample_;
-  std::vector<std::int64_t> close_;  ///< rows that the last sweep found close to a bound
-  bool too_many_close_ = false;      ///< to list them all
+  std::vector<Close<T>> close_;  ///< what the last sweep found close to a bound
+  bool too_many_close_ = false;  ///< to list them all
 };
 
 }  // namespace

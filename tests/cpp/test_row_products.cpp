@@ -220,20 +220,21 @@ void check_judging(int m) {
   for (int r = 0; r < rows; ++r) {
     int excluding = m;
     double worst = 0.0;
-    bool close = false;
+    std::uint64_t close = 0;
     for (int j = 0; j < m; ++j) {
       const Cut& cut = cuts[static_cast<std::size_t>(j)];
       const auto x = static_cast<double>(z[static_cast<std::size_t>(r * stride + j)]);
       CHECK_EQ(bins[static_cast<std::size_t>(r * groups * kLanes + j)], cut.grid.bin(x));
       if (!cut.keeps(x)) excluding = std::min(excluding, j);
-      close = close || (j % 2 == 0 && (std::abs(x - cut.lo) <= 0.3 || std::abs(x - cut.hi) <= 0.3));
+      const bool near = std::abs(x - cut.lo) <= 0.3 || std::abs(x - cut.hi) <= 0.3;
+      if (j % 2 == 0 && near) close |= std::uint64_t{1} << j;
       const double t = (x - cut.centre) * inverse[static_cast<std::size_t>(j)];
       worst = std::max(worst, std::isnan(t) ? inf : t * t);
     }
     const Verdict& got = verdicts[static_cast<std::size_t>(r)];
     CHECK_EQ(got.excluding, excluding);
     CHECK_EQ(got.worst, worst);
-    CHECK_EQ(got.close != 0, close);
+    CHECK_EQ(got.close, close);
     excluded += excluding < m;
   }
   CHECK(excluded > 0 && excluded < rows);

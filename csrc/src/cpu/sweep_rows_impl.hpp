@@ -281,7 +281,7 @@ void judge_all(const T* z, int stride, int rows, const detail::CutLanes* groups,
   for (int r = 0; r < rows; ++r, z += stride, bins += slots) {
     Batch worst{};
     std::int32_t excluding = m;
-    unsigned close = 0;
+    std::uint64_t close = 0;
     for (int j = 0; j < m; j += kBatch) {
       const detail::CutLanes& cuts = groups[j / detail::kLanes];
       const int i = j % detail::kLanes;
@@ -294,14 +294,15 @@ void judge_all(const T* z, int stride, int rows, const detail::CutLanes* groups,
       const unsigned lost = lanes_without(kept);
       const BatchMask near_lo = (x - lo <= margin) & (lo - x <= margin);
       const BatchMask near_hi = (x - hi <= margin) & (hi - x <= margin);
-      close |= lanes_without(~(near_lo | near_hi));
+      const std::uint64_t near = lanes_without(~(near_lo | near_hi));
+      if (j < 64) close |= near << j;
       if (lost != 0 && excluding == m) excluding = j + __builtin_ctz(lost);
       const Batch t = (x - take<Batch>(cuts.centre + i)) * take<Batch>(cuts.inverse + i);
       Batch score = t * t;
       score = score == score ? score : Batch{} + __builtin_inf();
       worst = score > worst ? score : worst;
     }
-    verdicts[r] = {largest_of(worst), excluding, static_cast<std::int32_t>(close)};
+    verdicts[r] = {largest_of(worst), close, excluding};
   }
 }
 

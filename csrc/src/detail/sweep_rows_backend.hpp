@@ -24,8 +24,8 @@ struct alignas(64) CutLanes {
 /// What the cuts say of a row.
 struct Verdict {
   double worst;            ///< the largest score; infinity where a projection is NaN
+  std::uint64_t close;     ///< a bit for each of the first 64 cuts: it is close to a bound of it
   std::int32_t excluding;  ///< the first cut that excludes it; their number where none does
-  std::int32_t close;      ///< not 0: it is close to a bound
 };
 
 }  // namespace tamis::detail
