@@ -77,19 +77,21 @@ class CpuPasses final : public detail::FilterPasses {
   std::vector<double> coordinate_medians(const std::vector<std::int64_t>& chosen) override {
     constexpr std::int64_t kColumns = 64;  // gathered at once, so that rows are read in runs
     const auto count = static_cast<std::int64_t>(chosen.size());
+    const std::int64_t pitch = count + 8;  // not 8 KB: columns would fall on the same cache sets
     std::vector<double> out(static_cast<std::size_t>(rows_.d));
     detail::parallel_for((rows_.d + kColumns - 1) / kColumns, num_threads_, [&](std::int64_t part) {
       const std::int64_t first = part * kColumns;
       const std::int64_t width = std::min(kColumns, rows_.d - first);
-      std::vector<double> values(static_cast<std::size_t>(width * count));
+      std::vector<double> values(static_cast<std::size_t>(width * pitch));
       for (std::int64_t i = 0; i < count; ++i) {
         const T* x = rows_[chosen[static_cast<std::size_t>(i)]] + first;
         for (std::int64_t j = 0; j < width; ++j) {
-          values[static_cast<std::size_t>(j * count + i)] = static_cast<double>(x[j]);
+          values[static_cast<std::size_t>(j * pitch + i)] = static_cast<double>(x[j]);
         }
       }
       for (std::int64_t j = 0; j < width; ++j) {
-        std::vector<double> column(values.begin() + j * count, values.begin() + (j + 1) * count);
+        const auto from = values.begin() + j * pitch;
+        std::vector<double> column(from, from + count);
         out[static_cast<std::size_t>(first + j)] =
             static_cast<double>(static_cast<T>(detail::quantile_of(column, 0.5)));
       }
@@ -101,9 +103,12 @@ class CpuPasses final : public detail::FilterPasses {
                                  const std::vector<double>& centre) override {
     const auto c = padded_copy<T>(centre);
     std::vector<double> out(chosen.size());
-    for (std::size_t i = 0; i < chosen.size(); ++i) {
-      out[i] = distance2(rows_[chosen[i]], c.data());
-    }
+    const Rows<T> some(x_, chosen.data(), static_cast<std::int64_t>(chosen.size()));
+    over_tiles(some, [&](std::int64_t first, const RowTile<T>& tile, Scratch& /*scratch*/) {
+      T square[detail::kFlush];
+      kernels_.distances2(tile, c.data(), square);
+      std::copy_n(square, tile.count, out.begin() + first);
+    });
     return out;
   }
 

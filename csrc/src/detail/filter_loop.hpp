@@ -39,11 +39,14 @@ class FilterLoop {
   const std::vector<double>& origin() const { return origin_; }
   double most_removed() const { return most_removed_; }
   /// These are the survivors now.
-  void adopt(const Survivors& survivors) { now_ = survivors; }
+  void adopt(const Survivors& now) {
+    now_ = now;
+    spread_.reset();
+  }
   /// Empty cuts, their grids laid by the surviving rows of the sample.
   std::vector<Cut> empty_cuts(const Block& directions);
   /// What clean rows may do along one direction, given the survivors.
-  Spread spread();
+  const Spread& spread();
   /// The eigenvalue above which a direction is looked at.
   double eigenvalue_threshold(const Spread& spread) const;
   /// The interval that the histogram of a direction justifies.
@@ -72,6 +75,7 @@ class FilterLoop {
   /// along a random direction; they add nothing to the variance of the others, so trace and pair
   /// distances are too small by this factor.
   double atom_share();
+  Spread measured_spread();
 
   /// The ball outside which rows are gross outliers. The radius is measured: median distance, plus
   /// the chi-squared deviation of Laurent and Massart 2000 (Lemma 1) where the spread is known; or
@@ -176,6 +180,8 @@ class FilterLoop {
   Ball ball_;
   std::vector<Cut> cuts_;
   Survivors now_;
+  std::optional<Spread> spread_;     ///< of the rows that survive now, once it has been asked for
+  std::vector<double> along_atoms_;  ///< the sample's projections for atom_share()
   KrylovResult last_;
   FilterResult result_;
 };
