@@ -455,6 +455,13 @@ class CpuPasses final : public detail::FilterPasses {
     const std::size_t slots = lanes.size() * detail::kLanes;
     const std::int64_t ahead = detail::ahead_of(rows_);
     const int width = old + k;
+    const double radius2 = task.ball.radius2;
+    // In registers: what is written to weights and scores could be these.
+    double mass = 0.0;
+    double squares = 0.0;
+    std::int64_t moved = 0;
+    std::int64_t returned = 0;
+    bool overflow = false;
     Scratch scratch(rows_.d);
     Aligned<T> y(sums.shift.size(), T(0));
     std::vector<T> a(static_cast<std::size_t>(scratch.tile * k));
@@ -474,27 +481,35 @@ class CpuPasses final : public detail::FilterPasses {
         for (int r = 0; r < tile.count; ++r) {
           const T* zr = z + r * width;
           const double distance = static_cast<double>(square[r]);
-          change.overflow = change.overflow || !std::isfinite(distance);
-          const bool near = !bounded || distance <= task.ball.radius2;
+          overflow |= !std::isfinite(distance);
+          const bool near = !bounded || distance <= radius2;
           if (scored) {
             const double least = near ? 0.0 : radial(task.ball, square[r]);
             set_score(i + r, std::max(least, verdicts[r].worst));
           }
           if (near) counter.charge(zr, bins.data() + r * slots, verdicts[r].excluding);
           const bool inside = near && verdicts[r].excluding >= old;
-          set_weight(i + r, inside, change);
+          const bool before = weights_[i + r] > T(0.5);
+          moved += before != inside;
+          returned += inside && !before;
+          weights_[i + r] = inside ? T(1) : T(0);
           if (near && verdicts[r].close != 0) list_close(i + r, zr, verdicts[r].close, close);
           if (!inside) continue;
           T* ar = a.data() + static_cast<std::ptrdiff_t>(left * k);
           for (int c = 0; c < k; ++c) ar[c] = zr[old + c] + offset[static_cast<std::size_t>(c)];
           kept[left++] = tile.rows[r];
-          sums.square += distance;
-          sums.mass += 1.0;
+          squares += distance;
+          mass += 1.0;
         }
         kernels_.accumulate_and_add({kept, left, rows_.d}, centre_.data(), a.data(), k, y.data());
       }
       kernels_.move_sums(y.data(), static_cast<std::int64_t>(y.size()), sums.shift.data());
     }
+    sums.square = squares;
+    sums.mass = mass;
+    change.moved = static_cast<double>(moved);
+    change.returned = static_cast<double>(returned);
+    change.overflow = overflow;
   }
 
   static void list_close(std::int64_t i, const T* z, std::uint64_t mask,
