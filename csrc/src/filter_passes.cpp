@@ -24,9 +24,8 @@ using detail::Rows;
 using detail::RowTile;
 
 constexpr const char* kOp = "iterative_filter";
-constexpr double kOutsideBall = 1e6;  // severity of a row just outside
-constexpr std::size_t kMaxClose =
-    4096;  // rows of a chunk that may be listed: memory does not grow with n
+constexpr double kOutsideBall = 1e6;    // severity of a row just outside
+constexpr std::size_t kMaxClose = 512;  // listed in a chunk: memory does not grow with n
 
 /// Directions, packed for the kernels, with what is done to each projection.
 template <class T>
@@ -57,8 +56,8 @@ Aligned<T> padded_copy(const std::vector<double>& from) {
 /// A projection close to a bound of a recorded cut.
 template <class T>
 struct Close {
-  std::int64_t row;
-  std::size_t cut;
+  std::uint32_t row;  ///< of its chunk
+  std::uint32_t cut;
   T z;
 };
 
@@ -168,6 +167,7 @@ class CpuPasses final : public detail::FilterPasses {
 
   detail::Sweep sweep(const detail::SweepTask& task) override {
     centre_ = padded_copy<T>(task.ball.centre);
+    close_.clear();
     const auto old = static_cast<int>(task.recorded);
     const auto k = static_cast<int>(task.block.count());
     const std::int64_t stride = detail::padded<T>(rows_.d);
@@ -203,12 +203,12 @@ class CpuPasses final : public detail::FilterPasses {
     std::vector<std::vector<double>> squares;
     std::vector<detail::MomentSums> sums;
     std::vector<double> image(static_cast<std::size_t>(k * stride), 0.0);
-    close_.clear();
+    close_rows_ = chunks.rows;
     too_many_close_ = task.recorded > 64;  // cuts have no bit in Verdict::close from there on
     for (Part& part : parts) {
       out.change.add(part.change);
-      close_.insert(close_.end(), part.close.begin(), part.close.end());
       too_many_close_ = too_many_close_ || part.close.size() >= kMaxClose;
+      close_.push_back(std::move(part.close));
       squares.push_back(std::move(part.squares));
       for (std::size_t j = 0; j < image.size(); ++j) image[j] += part.sums.shift[j];
       part.sums.shift.erase(part.sums.shift.begin(), part.sums.shift.begin() + k * stride);
@@ -258,12 +258,12 @@ class CpuPasses final : public detail::FilterPasses {
       return z >= std::min(a, b) && z < std::max(a, b);
     };
     std::int64_t last = -1;
-    for (const auto& [i, cut, projection] : close_) {
+    const auto visit = [&](std::int64_t i, std::uint32_t cut, T projection) {
       const Cut& was = task.cuts[cut];
       const auto along = static_cast<double>(projection);
       const bool crossed =
           between(along, was.lo, moved[cut].lo) || between(along, was.hi, moved[cut].hi);
-      if (!crossed || i == last) continue;
+      if (!crossed || i == last) return;
       last = i;
       const T* row = rows_[i];
       kernels_.project({&row, 1, rows_.d}, origin_.data(), packed.v.data(), packed.count, z.data());
@@ -271,7 +271,7 @@ class CpuPasses final : public detail::FilterPasses {
       for (std::size_t j = 0; j < m; ++j) {
         inside = inside && moved[j].keeps(static_cast<double>(z[j]));
       }
-      if (inside == (weights_[i] > T(0.5))) continue;
+      if (inside == (weights_[i] > T(0.5))) return;
       changed.push_back(i);
       const double sign = inside ? 1.0 : -1.0;
       after.mass += sign;
@@ -280,6 +280,10 @@ class CpuPasses final : public detail::FilterPasses {
         shift[j] += sign * x;
         square += sign * x * x;
       }
+    };
+    for (std::size_t chunk = 0; chunk < close_.size(); ++chunk) {
+      const std::int64_t first = static_cast<std::int64_t>(chunk) * close_rows_;
+      for (const Close<T>& at : close_[chunk]) visit(first + at.row, at.cut, at.z);
     }
     const double excess = (static_cast<double>(x_.rows) - after.mass) - task.budget;
     out.change.limited = excess > detail::kBudgetSlack;
@@ -493,7 +497,8 @@ class CpuPasses final : public detail::FilterPasses {
           moved += before != inside;
           returned += inside && !before;
           weights_[i + r] = inside ? T(1) : T(0);
-          if (near && verdicts[r].close != 0) list_close(i + r, zr, verdicts[r].close, close);
+          if (near && verdicts[r].close != 0)
+            list_close(i + r - begin, zr, verdicts[r].close, close);
           if (!inside) continue;
           T* ar = a.data() + static_cast<std::ptrdiff_t>(left * k);
           for (int c = 0; c < k; ++c) ar[c] = zr[old + c] + offset[static_cast<std::size_t>(c)];
@@ -515,8 +520,8 @@ class CpuPasses final : public detail::FilterPasses {
   static void list_close(std::int64_t i, const T* z, std::uint64_t mask,
                          std::vector<Close<T>>& to) {
     for (; mask != 0 && to.size() < kMaxClose; mask &= mask - 1) {
-      const auto cut = static_cast<std::size_t>(std::countr_zero(mask));
-      to.push_back({i, cut, z[cut]});
+      const auto cut = static_cast<std::uint32_t>(std::countr_zero(mask));
+      to.push_back({static_cast<std::uint32_t>(i), cut, z[cut]});
     }
   }
 
@@ -533,7 +538,13 @@ class CpuPasses final : public detail::FilterPasses {
       group.used[i] = j < m ? -1 : 0;
       group.lo[i] = cut.lo;
       group.hi[i] = cut.hi;
-      group.margin[i] = j < task.recorded ? detail::kCloseBins * cut.grid.width : -1.0;
+      const bool recorded = j < task.recorded;
+      const detail::CloseRange lo = recorded ? detail::close_to_lo(cut) : detail::CloseRange{};
+      const detail::CloseRange hi = recorded ? detail::close_to_hi(cut) : detail::CloseRange{};
+      group.lo_from[i] = lo.from;
+      group.lo_to[i] = lo.to;
+      group.hi_from[i] = hi.from;
+      group.hi_to[i] = hi.to;
       group.origin[i] = cut.grid.origin;
       group.width[i] = cut.grid.width;
       group.centre[i] = line.centre;
@@ -701,8 +712,9 @@ class CpuPasses final : public detail::FilterPasses {
   Aligned<T> origin_;  ///< of all projections, for the whole run
   Aligned<T> centre_;  ///< of the ball: distances and sums are about it
   std::vector<std::int64_t> sample_;
-  std::vector<Close<T>> close_;  ///< what the last sweep found close to a bound
-  bool too_many_close_ = false;  ///< to list them all
+  std::vector<std::vector<Close<T>>> close_;  ///< what the last sweep found close to a bound
+  std::int64_t close_rows_ = 0;               ///< of a chunk of it
+  bool too_many_close_ = false;               ///< to list them all
 };
 
 }  // namespace

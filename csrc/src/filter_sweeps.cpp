@@ -124,11 +124,12 @@ bool FilterLoop::examined(const Look& look, const Block& image, const std::vecto
 bool FilterLoop::move_bounds(const SweepTask& task, const std::vector<Cut>& found) {
   std::vector<Cut> moved(task.cuts.begin(),
                          task.cuts.begin() + static_cast<std::ptrdiff_t>(task.recorded));
-  const auto close = [](double a, double b, const Cut& cut) {
-    return a == b || std::abs(a - b) <= kCloseBins * cut.grid.width;
-  };
   for (std::size_t c = 0; c < moved.size(); ++c) {
-    if (!close(moved[c].lo, found[c].lo, moved[c]) || !close(moved[c].hi, found[c].hi, moved[c])) {
+    const auto may_move = [](double from, double to, const CloseRange& range) {
+      return from == to || range.holds(to);
+    };
+    if (!may_move(moved[c].lo, found[c].lo, close_to_lo(moved[c])) ||
+        !may_move(moved[c].hi, found[c].hi, close_to_hi(moved[c]))) {
       return false;
     }
     moved[c].lo = found[c].lo;

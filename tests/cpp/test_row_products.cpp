@@ -195,7 +195,11 @@ void check_judging(int m) {
       cuts[static_cast<std::size_t>(j)] = cut;
     }
     group.used[i] = j < m ? -1 : 0;
-    group.margin[i] = j < m && j % 2 == 0 ? 0.3 : -1.0;
+    const bool bound = j < m && j % 2 == 0;
+    group.lo_from[i] = bound ? cut.lo - 0.3 : inf;
+    group.lo_to[i] = bound ? cut.lo + 0.2 : -inf;
+    group.hi_from[i] = bound ? cut.hi - 0.2 : inf;
+    group.hi_to[i] = bound ? cut.hi + 0.3 : -inf;
     group.lo[i] = cut.lo, group.hi[i] = cut.hi;
     group.origin[i] = cut.grid.origin, group.width[i] = cut.grid.width;
     group.centre[i] = cut.centre, group.inverse[i] = j < m ? inverse.back() : 0.0;
@@ -226,7 +230,8 @@ void check_judging(int m) {
       const auto x = static_cast<double>(z[static_cast<std::size_t>(r * stride + j)]);
       CHECK_EQ(bins[static_cast<std::size_t>(r * groups * kLanes + j)], cut.grid.bin(x));
       if (!cut.keeps(x)) excluding = std::min(excluding, j);
-      const bool near = std::abs(x - cut.lo) <= 0.3 || std::abs(x - cut.hi) <= 0.3;
+      const bool near =
+          (x >= cut.lo - 0.3 && x <= cut.lo + 0.2) || (x >= cut.hi - 0.2 && x <= cut.hi + 0.3);
       if (j % 2 == 0 && near) close |= std::uint64_t{1} << j;
       const double t = (x - cut.centre) * inverse[static_cast<std::size_t>(j)];
       worst = std::max(worst, std::isnan(t) ? inf : t * t);

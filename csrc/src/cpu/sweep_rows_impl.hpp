@@ -287,13 +287,12 @@ void judge_all(const T* z, int stride, int rows, const detail::CutLanes* groups,
       const int i = j % detail::kLanes;
       const Batch x = take<BatchMask>(cuts.used + i) ? widen(z + j) : Batch{};
       bins_of(x, cuts.origin + i, cuts.width + i, bins + j);
-      const Batch lo = take<Batch>(cuts.lo + i);
-      const Batch hi = take<Batch>(cuts.hi + i);
-      const Batch margin = take<Batch>(cuts.margin + i);
-      const BatchMask kept = (x >= lo) & (x < hi);
+      const BatchMask kept = (x >= take<Batch>(cuts.lo + i)) & (x < take<Batch>(cuts.hi + i));
       const unsigned lost = lanes_without(kept);
-      const BatchMask near_lo = (x - lo <= margin) & (lo - x <= margin);
-      const BatchMask near_hi = (x - hi <= margin) & (hi - x <= margin);
+      const BatchMask near_lo =
+          (x >= take<Batch>(cuts.lo_from + i)) & (x <= take<Batch>(cuts.lo_to + i));
+      const BatchMask near_hi =
+          (x >= take<Batch>(cuts.hi_from + i)) & (x <= take<Batch>(cuts.hi_to + i));
       const std::uint64_t near = lanes_without(~(near_lo | near_hi));
       if (j < 64) close |= near << j;
       if (lost != 0 && excluding == m) excluding = j + __builtin_ctz(lost);

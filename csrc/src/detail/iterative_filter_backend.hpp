@@ -53,9 +53,6 @@ struct Sweep {
   std::int64_t reads = 1;             ///< of x
 };
 
-/// Bins of its grid that the bound of a cut may move without another look at all rows.
-inline constexpr double kCloseBins = 24.0;
-
 /// What a sweep does: see FilterPasses::sweep.
 struct SweepTask {
   const Ball& ball;
@@ -110,8 +107,8 @@ class FilterPasses {
   /// backend can. Where the budget is exceeded nothing but `change.limited` counts.
   /// Here: one after the other.
   virtual Sweep sweep(const SweepTask& task);
-  /// After that sweep: its recorded cuts become `moved`, whose bounds lie within kCloseBins bins of
-  /// what they were. Weights follow, scores stay. No image. Here: two reads.
+  /// After that sweep: its recorded cuts become `moved`, whose bounds lie close to what they were.
+  /// Weights follow, scores stay. No image. Here: two reads.
   virtual Sweep move_bounds(const SweepTask& task, const std::vector<Cut>& moved,
                             const Survivors& before);
   /// Sums of the rows under their weights. Not finite where the data are not, or overflow.

@@ -16,7 +16,8 @@ static constexpr int kHalfBins = 1024;  ///< of a grid, on either side of its or
 struct alignas(64) CutLanes {
   std::int64_t used[kLanes];  ///< all bits set, or none
   double lo[kLanes], hi[kLanes];
-  double margin[kLanes];                   ///< a projection this near a bound is close to it
+  double lo_from[kLanes], lo_to[kLanes];   ///< what is close to lo
+  double hi_from[kLanes], hi_to[kLanes];   ///< and to hi
   double origin[kLanes], width[kLanes];    ///< of the grid
   double centre[kLanes], inverse[kLanes];  ///< of the score: ((z - centre) inverse)^2
 };

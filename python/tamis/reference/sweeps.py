@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import ndtr
 
 from tamis.reference.intervals import Cut, rows_between
 from tamis.reference.rounds import (
@@ -33,7 +34,8 @@ from tamis.reference.spectral import (
 SAMPLE_SHARE = 4  # with a larger sample, reads of X are not what takes the time
 MAX_SWEEPS = 12
 NEARLY_SETTLED = 2e-3  # share of the rows that may change sides without another look at all
-CLOSE_BINS = 24.0  # of the grid of a cut: so far its bounds may move then
+CLOSE_BINS = 24  # that a bound may move inwards then ...
+CLOSE_SHARE = 4e-3  # ... past at most this share of Gaussian rows
 
 
 def many_rows(run: FilterRun) -> bool:
@@ -99,6 +101,19 @@ def _examined(along: list[float], values: Array, threshold: float) -> bool:
     return True
 
 
+def _way_in(cut: Cut, reach: float) -> float:
+    """Return how far a bound `reach` scales from the centre may move towards it.
+
+    Past few of the rows that a Gaussian has there.
+    """
+    step = cut.width / cut.scale
+    beyond = ndtr(-reach)
+    bins = 0
+    while bins < CLOSE_BINS and ndtr((bins + 1) * step - reach) - beyond <= CLOSE_SHARE:
+        bins += 1
+    return bins * cut.width
+
+
 def _move_bounds(run: FilterRun, found: list[Cut]) -> bool:
     """Give the recorded cuts the bounds that a sweep found, if these are close; return whether.
 
@@ -106,9 +121,12 @@ def _move_bounds(run: FilterRun, found: list[Cut]) -> bool:
     where too many rows would go.
     """
     for old, new in zip(run.cuts, found, strict=True):
-        for a, b in ((old.lo, new.lo), (old.hi, new.hi)):
-            if a != b and not abs(a - b) <= CLOSE_BINS * old.width:
-                return False
+        below = _way_in(old, (old.centre - old.lo) / old.scale)
+        above = _way_in(old, (old.hi - old.centre) / old.scale)
+        if new.lo != old.lo and not old.lo <= new.lo <= old.lo + below:
+            return False
+        if new.hi != old.hi and not old.hi - above <= new.hi <= old.hi:
+            return False
     before = run.cuts, run.weights, run.passes
     run.cuts = [replace(c, lo=f.lo, hi=f.hi) for c, f in zip(run.cuts, found, strict=True)]
     run.support_from_cuts()
