@@ -47,9 +47,10 @@ double FilterLoop::atom_share() {
   Block v{d_, gaussian_block(d_, 1, options_.seed, kAtomStream)};
   const double length = std::max(std::sqrt(std::inner_product(v[0], v[0] + d_, v[0], 0.0)), 1e-300);
   for (double& x : v.numbers) x /= length;
-  const std::vector<double> z = passes_.project_sample(v);
+  if (along_atoms_.empty()) along_atoms_ = passes_.project_sample(v);
+  const double* z = along_atoms_.data();
   const std::vector<double> weights = passes_.sample_weights();
-  const Histogram h = sample_histogram(lay_grid(v[0], z.data(), weights, d_), z.data(), weights);
+  const Histogram h = sample_histogram(lay_grid(v[0], z, weights, d_), z, weights);
   double total = 0.0;
   for (const double c : h.counts) total += c;
   if (!(total > 0.0)) return 0.0;
@@ -58,7 +59,12 @@ double FilterLoop::atom_share() {
   return 1.0 - capped / total;
 }
 
-Spread FilterLoop::spread() {
+const Spread& FilterLoop::spread() {
+  if (!spread_) spread_ = measured_spread();
+  return *spread_;
+}
+
+Spread FilterLoop::measured_spread() {
   const double edge = noise_edge(now_.mass, d_);
   const double fitted = 1.0 + static_cast<double>(d_) / std::max(now_.mass, 1.0);
   if (options_.assume == Assume::identity) return {1.0, std::sqrt(edge), 1.0, fitted, 2.0};
@@ -102,7 +108,7 @@ Block FilterLoop::sample_start(const std::vector<double>& mean) {
   if (static_cast<std::int64_t>(weights.size()) < 2 * width || !(mass > 0.0)) return start;
   const auto apply = [&](const Block& v) { return passes_.sample_covariance(v, mean); };
   return block_krylov(apply, start,
-                      KrylovOptions{.wanted = width,
+                      KrylovOptions{.wanted = std::min(kDirections, width),
                                     .returned = width,
                                     .tol = kSampleTol,
                                     .max_passes = kSamplePasses,

@@ -85,7 +85,7 @@ FilterResult FilterLoop::run() {
   if (std::isfinite(ball_.radius2)) {
     apply_ball();
   } else {
-    now_ = count_pass().survivors();
+    adopt(count_pass().survivors());
     if (!finite(now_)) passes_.fail_on_bad_row();
     need_finite(now_);
   }
@@ -133,7 +133,7 @@ void FilterLoop::need_finite(const Survivors& s) {
 }
 
 void FilterLoop::adopt(const Change& change) {
-  now_ = change.survivors;
+  adopt(change.survivors);
   limited_ = change.limited;
 }
 

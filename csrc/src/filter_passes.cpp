@@ -1,6 +1,7 @@
 // The passes of iterative_filter on the CPU. One class, past the usual 400 lines: every pass is a
 // few lines on the same members.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -23,7 +24,8 @@ using detail::Rows;
 using detail::RowTile;
 
 constexpr const char* kOp = "iterative_filter";
-constexpr double kOutsideBall = 1e6;  // severity of a row just outside
+constexpr double kOutsideBall = 1e6;    // severity of a row just outside
+constexpr std::size_t kMaxClose = 512;  // listed in a chunk: memory does not grow with n
 
 /// Directions, packed for the kernels, with what is done to each projection.
 template <class T>
@@ -51,6 +53,14 @@ Aligned<T> padded_copy(const std::vector<double>& from) {
   return detail::pack<T>(from.data(), static_cast<std::int64_t>(from.size()), 1, 1, 0);
 }
 
+/// A projection close to a bound of a recorded cut.
+template <class T>
+struct Close {
+  std::uint32_t row;  ///< of its chunk
+  std::uint32_t cut;
+  T z;
+};
+
 template <class T>
 class CpuPasses final : public detail::FilterPasses {
  public:
@@ -66,19 +76,21 @@ class CpuPasses final : public detail::FilterPasses {
   std::vector<double> coordinate_medians(const std::vector<std::int64_t>& chosen) override {
     constexpr std::int64_t kColumns = 64;  // gathered at once, so that rows are read in runs
     const auto count = static_cast<std::int64_t>(chosen.size());
+    const std::int64_t pitch = count + 8;  // not 8 KB: columns would fall on the same cache sets
     std::vector<double> out(static_cast<std::size_t>(rows_.d));
     detail::parallel_for((rows_.d + kColumns - 1) / kColumns, num_threads_, [&](std::int64_t part) {
       const std::int64_t first = part * kColumns;
       const std::int64_t width = std::min(kColumns, rows_.d - first);
-      std::vector<double> values(static_cast<std::size_t>(width * count));
+      std::vector<double> values(static_cast<std::size_t>(width * pitch));
       for (std::int64_t i = 0; i < count; ++i) {
         const T* x = rows_[chosen[static_cast<std::size_t>(i)]] + first;
         for (std::int64_t j = 0; j < width; ++j) {
-          values[static_cast<std::size_t>(j * count + i)] = static_cast<double>(x[j]);
+          values[static_cast<std::size_t>(j * pitch + i)] = static_cast<double>(x[j]);
         }
       }
       for (std::int64_t j = 0; j < width; ++j) {
-        std::vector<double> column(values.begin() + j * count, values.begin() + (j + 1) * count);
+        const auto from = values.begin() + j * pitch;
+        std::vector<double> column(from, from + count);
         out[static_cast<std::size_t>(first + j)] =
             static_cast<double>(static_cast<T>(detail::quantile_of(column, 0.5)));
       }
@@ -90,9 +102,12 @@ class CpuPasses final : public detail::FilterPasses {
                                  const std::vector<double>& centre) override {
     const auto c = padded_copy<T>(centre);
     std::vector<double> out(chosen.size());
-    for (std::size_t i = 0; i < chosen.size(); ++i) {
-      out[i] = distance2(rows_[chosen[i]], c.data());
-    }
+    const Rows<T> some(x_, chosen.data(), static_cast<std::int64_t>(chosen.size()));
+    over_tiles(some, [&](std::int64_t first, const RowTile<T>& tile, Scratch& /*scratch*/) {
+      T square[detail::kFlush];
+      kernels_.distances2(tile, c.data(), square);
+      std::copy_n(square, tile.count, out.begin() + first);
+    });
     return out;
   }
 
@@ -152,6 +167,7 @@ class CpuPasses final : public detail::FilterPasses {
 
   detail::Sweep sweep(const detail::SweepTask& task) override {
     centre_ = padded_copy<T>(task.ball.centre);
+    close_.clear();
     const auto old = static_cast<int>(task.recorded);
     const auto k = static_cast<int>(task.block.count());
     const std::int64_t stride = detail::padded<T>(rows_.d);
@@ -171,6 +187,7 @@ class CpuPasses final : public detail::FilterPasses {
       Change change;
       detail::MomentSums sums;  ///< shift: of k columns, then of the rows themselves
       std::vector<double> squares;
+      std::vector<Close<T>> close;
     };
     std::vector<Part> parts(static_cast<std::size_t>(chunks.count));
     detail::HistogramCounts counts;
@@ -179,14 +196,19 @@ class CpuPasses final : public detail::FilterPasses {
       part.sums.shift.assign(static_cast<std::size_t>((k + 1) * stride), 0.0);
       detail::HistogramCounter<T> counter(counts, task.cuts, part.squares);
       sweep_chunk(task, packed, offset, old, k, chunk * chunks.rows,
-                  std::min(x_.rows, (chunk + 1) * chunks.rows), part.change, part.sums, counter);
+                  std::min(x_.rows, (chunk + 1) * chunks.rows), part.change, part.sums, counter,
+                  part.close);
     });
     detail::Sweep out;
     std::vector<std::vector<double>> squares;
     std::vector<detail::MomentSums> sums;
     std::vector<double> image(static_cast<std::size_t>(k * stride), 0.0);
+    close_rows_ = chunks.rows;
+    too_many_close_ = task.recorded > 64;  // cuts have no bit in Verdict::close from there on
     for (Part& part : parts) {
       out.change.add(part.change);
+      too_many_close_ = too_many_close_ || part.close.size() >= kMaxClose;
+      close_.push_back(std::move(part.close));
       squares.push_back(std::move(part.squares));
       for (std::size_t j = 0; j < image.size(); ++j) image[j] += part.sums.shift[j];
       part.sums.shift.erase(part.sums.shift.begin(), part.sums.shift.begin() + k * stride);
@@ -209,6 +231,71 @@ class CpuPasses final : public detail::FilterPasses {
       }
     }
     out.change.survivors = {std::move(moments.mean), moments.trace, mass};
+    return out;
+  }
+
+  detail::Sweep move_bounds(const detail::SweepTask& task, const std::vector<Cut>& moved,
+                            const detail::Survivors& before) override {
+    if (too_many_close_) return FilterPasses::move_bounds(task, moved, before);
+    const Packed<T> packed(moved, rows_.d);
+    const auto m = static_cast<std::size_t>(packed.count);
+    detail::Sweep out;
+    out.reads = 0;
+    detail::Survivors& after = out.change.survivors;
+    after = before;
+    // About the centre of the ball: sum of the rows, and of their squares.
+    std::vector<double> shift = before.mean;
+    double square = before.trace;
+    for (std::size_t j = 0; j < shift.size(); ++j) {
+      shift[j] -= static_cast<double>(centre_[j]);
+      square += shift[j] * shift[j];
+      shift[j] *= before.mass;
+    }
+    square *= before.mass;
+    std::vector<T> z(m);
+    std::vector<std::int64_t> changed;
+    const auto between = [](double z, double a, double b) {
+      return z >= std::min(a, b) && z < std::max(a, b);
+    };
+    std::int64_t last = -1;
+    const auto visit = [&](std::int64_t i, std::uint32_t cut, T projection) {
+      const Cut& was = task.cuts[cut];
+      const auto along = static_cast<double>(projection);
+      const bool crossed =
+          between(along, was.lo, moved[cut].lo) || between(along, was.hi, moved[cut].hi);
+      if (!crossed || i == last) return;
+      last = i;
+      const T* row = rows_[i];
+      kernels_.project({&row, 1, rows_.d}, origin_.data(), packed.v.data(), packed.count, z.data());
+      bool inside = true;
+      for (std::size_t j = 0; j < m; ++j) {
+        inside = inside && moved[j].keeps(static_cast<double>(z[j]));
+      }
+      if (inside == (weights_[i] > T(0.5))) return;
+      changed.push_back(i);
+      const double sign = inside ? 1.0 : -1.0;
+      after.mass += sign;
+      for (std::size_t j = 0; j < shift.size(); ++j) {
+        const double x = static_cast<double>(row[j]) - static_cast<double>(centre_[j]);
+        shift[j] += sign * x;
+        square += sign * x * x;
+      }
+    };
+    for (std::size_t chunk = 0; chunk < close_.size(); ++chunk) {
+      const std::int64_t first = static_cast<std::int64_t>(chunk) * close_rows_;
+      for (const Close<T>& at : close_[chunk]) visit(first + at.row, at.cut, at.z);
+    }
+    const double excess = (static_cast<double>(x_.rows) - after.mass) - task.budget;
+    out.change.limited = excess > detail::kBudgetSlack;
+    if (out.change.limited) return out;
+    after.trace = square / after.mass;
+    for (std::size_t j = 0; j < shift.size(); ++j) {
+      const double along = shift[j] / after.mass;
+      after.mean[j] = static_cast<double>(centre_[j]) + along;
+      after.trace -= along * along;
+    }
+    after.trace = std::max(after.trace, 0.0);
+    for (const std::int64_t i : changed) set_weight(i, !(weights_[i] > T(0.5)), out.change);
     return out;
   }
 
@@ -364,54 +451,106 @@ class CpuPasses final : public detail::FilterPasses {
   void sweep_chunk(const detail::SweepTask& task, const Packed<T>& packed,
                    const std::vector<T>& offset, int old, int k, std::int64_t begin,
                    std::int64_t end, Change& change, detail::MomentSums& sums,
-                   detail::HistogramCounter<T>& counter) {
+                   detail::HistogramCounter<T>& counter, std::vector<Close<T>>& close) {
     const bool bounded = std::isfinite(task.ball.radius2);
-    const std::uint64_t one = detail::units(1.0);
-    const std::vector<Line> about = lines(task.scored);
+    const bool scored = !task.scored.empty();
+    const auto cuts = static_cast<int>(task.cuts.size());
+    const Aligned<detail::CutLanes> lanes = side_by_side(task);
+    const std::size_t slots = lanes.size() * detail::kLanes;
     const std::int64_t ahead = detail::ahead_of(rows_);
     const int width = old + k;
+    const double radius2 = task.ball.radius2;
+    // In registers: what is written to weights and scores could be these.
+    double mass = 0.0;
+    double squares = 0.0;
+    std::int64_t moved = 0;
+    std::int64_t returned = 0;
+    bool overflow = false;
     Scratch scratch(rows_.d);
     Aligned<T> y(sums.shift.size(), T(0));
-    std::vector<T> a(static_cast<std::size_t>(scratch.tile * (k + 1)));
+    std::vector<T> a(static_cast<std::size_t>(scratch.tile * k));
+    std::vector<std::int32_t> bins(static_cast<std::size_t>(scratch.tile) * slots);
     const T* kept[detail::kFlush];
     T square[detail::kFlush];
+    detail::Verdict verdicts[detail::kFlush];
     for (std::int64_t block = begin; block < end; block += detail::kFlush) {
       const std::int64_t stop = std::min(end, block + detail::kFlush);
       for (std::int64_t i = block; i < stop; i += scratch.tile) {
         RowTile<T> tile = scratch.rows(rows_, i, stop);
-        T* z = scratch.z(tile.count * width);
-        tile.ahead = {ahead, 0};
-        kernels_.distances2(tile, centre_.data(), square);
-        tile.ahead = {0, ahead};
-        kernels_.project(tile, origin_.data(), packed.v.data(), width, z);
+        T* z = scratch.z(tile.count * width + detail::kLanes);
+        tile.ahead = {ahead, ahead};
+        kernels_.measure(tile, origin_.data(), packed.v.data(), width, z, centre_.data(), square);
+        kernels_.judge(z, width, tile.count, lanes.data(), cuts, bins.data(), verdicts);
         int left = 0;
         for (int r = 0; r < tile.count; ++r) {
           const T* zr = z + r * width;
           const double distance = static_cast<double>(square[r]);
-          change.overflow = change.overflow || !std::isfinite(distance);
-          const bool near = !bounded || distance <= task.ball.radius2;
-          if (!about.empty()) {
-            write_score(i + r, zr, about, Worst{}, bounded ? radial(task.ball, square[r]) : 0.0);
+          overflow |= !std::isfinite(distance);
+          const bool near = !bounded || distance <= radius2;
+          if (scored) {
+            const double least = near ? 0.0 : radial(task.ball, square[r]);
+            set_score(i + r, std::max(least, verdicts[r].worst));
           }
-          if (near) counter.charge(zr, one);
-          bool inside = near;
-          for (int j = 0; j < old; ++j) {
-            inside =
-                inside && task.cuts[static_cast<std::size_t>(j)].keeps(static_cast<double>(zr[j]));
-          }
-          set_weight(i + r, inside, change);
+          if (near) counter.charge(zr, bins.data() + r * slots, verdicts[r].excluding);
+          const bool inside = near && verdicts[r].excluding >= old;
+          const bool before = weights_[i + r] > T(0.5);
+          moved += before != inside;
+          returned += inside && !before;
+          weights_[i + r] = inside ? T(1) : T(0);
+          if (near && verdicts[r].close != 0)
+            list_close(i + r - begin, zr, verdicts[r].close, close);
           if (!inside) continue;
-          T* ar = a.data() + static_cast<std::ptrdiff_t>(left * (k + 1));
+          T* ar = a.data() + static_cast<std::ptrdiff_t>(left * k);
           for (int c = 0; c < k; ++c) ar[c] = zr[old + c] + offset[static_cast<std::size_t>(c)];
-          ar[k] = T(1);
           kept[left++] = tile.rows[r];
-          sums.square += distance;
-          sums.mass += 1.0;
+          squares += distance;
+          mass += 1.0;
         }
-        kernels_.accumulate({kept, left, rows_.d}, centre_.data(), a.data(), k + 1, y.data());
+        kernels_.accumulate_and_add({kept, left, rows_.d}, centre_.data(), a.data(), k, y.data());
       }
       kernels_.move_sums(y.data(), static_cast<std::int64_t>(y.size()), sums.shift.data());
     }
+    sums.square = squares;
+    sums.mass = mass;
+    change.moved = static_cast<double>(moved);
+    change.returned = static_cast<double>(returned);
+    change.overflow = overflow;
+  }
+
+  static void list_close(std::int64_t i, const T* z, std::uint64_t mask,
+                         std::vector<Close<T>>& to) {
+    for (; mask != 0 && to.size() < kMaxClose; mask &= mask - 1) {
+      const auto cut = static_cast<std::uint32_t>(std::countr_zero(mask));
+      to.push_back({static_cast<std::uint32_t>(i), cut, z[cut]});
+    }
+  }
+
+  static Aligned<detail::CutLanes> side_by_side(const detail::SweepTask& task) {
+    static_assert(2 * detail::kHalfBins == detail::kBins);
+    const std::size_t m = task.cuts.size();
+    const std::vector<Line> about = lines(task.scored);
+    Aligned<detail::CutLanes> out((m + detail::kLanes - 1) / detail::kLanes);
+    for (std::size_t j = 0; j < out.size() * detail::kLanes; ++j) {
+      detail::CutLanes& group = out[j / detail::kLanes];
+      const std::size_t i = j % detail::kLanes;
+      const Cut cut = j < m ? task.cuts[j] : Cut{};
+      const Line line = j < about.size() ? about[j] : Line{0.0, 0.0};
+      group.used[i] = j < m ? -1 : 0;
+      group.lo[i] = cut.lo;
+      group.hi[i] = cut.hi;
+      const bool recorded = j < task.recorded;
+      const detail::CloseRange lo = recorded ? detail::close_to_lo(cut) : detail::CloseRange{};
+      const detail::CloseRange hi = recorded ? detail::close_to_hi(cut) : detail::CloseRange{};
+      group.lo_from[i] = lo.from;
+      group.lo_to[i] = lo.to;
+      group.hi_from[i] = hi.from;
+      group.hi_to[i] = hi.to;
+      group.origin[i] = cut.grid.origin;
+      group.width[i] = cut.grid.width;
+      group.centre[i] = line.centre;
+      group.inverse[i] = line.inverse;
+    }
+    return out;
   }
 
   /// What a task needs for a tile of rows.
@@ -529,9 +668,12 @@ class CpuPasses final : public detail::FilterPasses {
       check += t;  // max() would hide a NaN
       total = combine(total, t * t);
     }
-    constexpr double kLargest = std::numeric_limits<T>::max();
-    scores_[i] = std::isfinite(check) && total <= kLargest ? static_cast<T>(total)
-                                                           : std::numeric_limits<T>::max();
+    set_score(i, std::isfinite(check) ? total : detail::kInfinity);
+  }
+
+  void set_score(std::int64_t i, double score) {
+    constexpr T kLargest = std::numeric_limits<T>::max();
+    scores_[i] = score <= static_cast<double>(kLargest) ? static_cast<T>(score) : kLargest;
   }
 
   /// What the ball says of a row: nothing inside it.
@@ -570,6 +712,9 @@ class CpuPasses final : public detail::FilterPasses {
   Aligned<T> origin_;  ///< of all projections, for the whole run
   Aligned<T> centre_;  ///< of the ball: distances and sums are about it
   std::vector<std::int64_t> sample_;
+  std::vector<std::vector<Close<T>>> close_;  ///< what the last sweep found close to a bound
+  std::int64_t close_rows_ = 0;               ///< of a chunk of it
+  bool too_many_close_ = false;               ///< to list them all
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ using StopReason = FilterResult::StopReason;
 
 constexpr std::int64_t kSampleShare = 4;  // with a larger sample, reads are not what takes the time
 constexpr int kMaxSweeps = 12;
+constexpr double kNearlySettled = 2e-3;  // share of the rows that may change sides at the end
 
 double dot(const double* a, const double* b, std::int64_t d) {
   return std::inner_product(a, a + d, b, 0.0);
@@ -39,6 +40,21 @@ Sweep FilterPasses::sweep(const SweepTask& task) {
     ++out.reads;
   }
   out.image = covariance(task.block, out.change.survivors.mean);
+  ++out.reads;
+  return out;
+}
+
+Sweep FilterPasses::move_bounds(const SweepTask& task, const std::vector<Cut>& moved,
+                                const Survivors& /*before*/) {
+  Sweep out;
+  out.change = support(task.ball, moved, task.budget);
+  if (out.change.limited) return out;
+  std::vector<Cut> lines = task.cuts;
+  for (std::size_t c = 0; c < lines.size(); ++c) {
+    lines[c].centre = task.scored[c].centre;
+    lines[c].scale = task.scored[c].scale;
+  }
+  final_scores(task.ball, lines);
   ++out.reads;
   return out;
 }
@@ -105,6 +121,28 @@ bool FilterLoop::examined(const Look& look, const Block& image, const std::vecto
   return true;
 }
 
+bool FilterLoop::move_bounds(const SweepTask& task, const std::vector<Cut>& found) {
+  std::vector<Cut> moved(task.cuts.begin(),
+                         task.cuts.begin() + static_cast<std::ptrdiff_t>(task.recorded));
+  for (std::size_t c = 0; c < moved.size(); ++c) {
+    const auto may_move = [](double from, double to, const CloseRange& range) {
+      return from == to || range.holds(to);
+    };
+    if (!may_move(moved[c].lo, found[c].lo, close_to_lo(moved[c])) ||
+        !may_move(moved[c].hi, found[c].hi, close_to_hi(moved[c]))) {
+      return false;
+    }
+    moved[c].lo = found[c].lo;
+    moved[c].hi = found[c].hi;
+  }
+  const Sweep rest = passes_.move_bounds(task, moved, now_);
+  result_.passes += rest.reads;
+  if (rest.change.limited) return false;
+  adopt(rest.change);
+  cuts_ = std::move(moved);
+  return true;
+}
+
 void FilterLoop::prune_sample() {
   if (!std::isfinite(ball_.radius2)) return;
   const std::vector<double> far = passes_.distances2(
@@ -120,8 +158,8 @@ std::optional<StopReason> FilterLoop::sweeps() {
   int products = 0;  // since a cut changed
   for (int sweep = 0; sweep < kMaxSweeps; ++sweep) {
     if (static_cast<std::int64_t>(result_.eigenvalues.size()) >= options_.max_rounds) break;
-    Sweep found =
-        count_pass().sweep({ball_, now.chain, now.recorded, now.scored, now.block, budget_});
+    const SweepTask task{ball_, now.chain, now.recorded, now.scored, now.block, budget_};
+    Sweep found = count_pass().sweep(task);
     result_.passes += found.reads - 1;
     if (found.change.overflow) passes_.fail_on_bad_row();
     if (found.change.limited) break;
@@ -150,22 +188,27 @@ std::optional<StopReason> FilterLoop::sweeps() {
       }
     }
     ++products;
-    if (!suspicious && rows <= kSettled * static_cast<double>(n_)) {
+    const double limit = static_cast<double>(n_);
+    bool done = false;
+    if (!suspicious && rows <= kNearlySettled * limit) {
       const bool looked = flat || examined(now, found.image, ritz.values, threshold);
-      if (flat || (looked && products >= kKrylovPasses) || (looked && small(ritz.residuals, top))) {
-        for (std::size_t c = now.recorded; c < now.chain.size(); ++c) {
-          looked_at_.push_back(now.chain[c]);
-          looked_at_.back().centre = now.scored[c].centre;
-          looked_at_.back().scale = now.scored[c].scale;
-        }
-        scored_ = sweep > 0;
-        remember(ritz.values, ritz.vectors);
-        if (flat) return StopReason::zero_variance;
-        return top <= spread.variance_lo * noise_edge(now_.mass, d_)
-                   ? StopReason::eigenvalue_explained
-                   : StopReason::tails_explained;
+      done = flat || (looked && (products >= kKrylovPasses || small(ritz.residuals, top)));
+      if (done && rows > kSettled * limit) done = move_bounds(task, fresh);
+    }
+    if (done) {
+      for (std::size_t c = now.recorded; c < now.chain.size(); ++c) {
+        looked_at_.push_back(now.chain[c]);
+        looked_at_.back().centre = now.scored[c].centre;
+        looked_at_.back().scale = now.scored[c].scale;
       }
-    } else {
+      scored_ = sweep > 0;
+      remember(ritz.values, ritz.vectors);
+      if (flat) return StopReason::zero_variance;
+      return top <= spread.variance_lo * noise_edge(now_.mass, d_)
+                 ? StopReason::eigenvalue_explained
+                 : StopReason::tails_explained;
+    }
+    if (suspicious || rows > kSettled * limit) {
       products = 0;
       cuts_ = std::move(fresh);
       std::erase_if(cuts_, [](const Cut& c) { return !c.active(); });

@@ -18,7 +18,9 @@ constexpr double kAtomShare = 0.35;  // more than this in atoms: the data are di
 constexpr double kTracyWidom = 4.0;
 constexpr double kTie = 1e-6;  // bins: distances this close are equal
 constexpr double kBelowOne =
-    1.0 - 1e-12;  // a level of 1 must not fall into an empty bin by rounding
+    1.0 - 1e-12;                      // a level of 1 must not fall into an empty bin by rounding
+constexpr int kCloseBins = 24;        // that a bound may move inwards without a sweep ...
+constexpr double kCloseShare = 4e-3;  // ... past at most this share of Gaussian rows
 constexpr double kTiny = 1e-300;
 
 double upper_tail(double t) { return 0.5 * std::erfc(t * M_SQRT1_2); }
@@ -162,6 +164,17 @@ std::pair<int, int> bins_inside(const Histogram& h, const Cut& cut) {
   return {first, std::max(first, last)};
 }
 
+/// How far a bound `reach` scales from the centre may move towards it.
+double way_in(const Cut& cut, double reach) {
+  const double step = cut.grid.width / cut.scale;
+  int bins = 0;
+  while (bins < kCloseBins &&
+         upper_tail(reach - (bins + 1) * step) - upper_tail(reach) <= kCloseShare) {
+    ++bins;
+  }
+  return bins * cut.grid.width;
+}
+
 Cut uncut(Cut cut) {
   cut.lo = -kInfinity;
   cut.hi = kInfinity;
@@ -196,6 +209,16 @@ std::vector<double> without_atoms(const double* counts, int size) {
     for (double& c : out) c = std::min(c, cap);
   }
   return out;
+}
+
+CloseRange close_to_lo(const Cut& cut) {
+  if (!(cut.lo > -kInfinity)) return {};
+  return {cut.lo, cut.lo + way_in(cut, (cut.centre - cut.lo) / cut.scale)};
+}
+
+CloseRange close_to_hi(const Cut& cut) {
+  if (!(cut.hi < kInfinity)) return {};
+  return {cut.hi - way_in(cut, (cut.hi - cut.centre) / cut.scale), cut.hi};
 }
 
 double rows_between(const Histogram& h, const Cut& a, const Cut& b) {

@@ -7,21 +7,23 @@ namespace tamis::detail {
 
 template <class T>
 const RowKernels<T>& row_kernels() {
+#define TAMIS_KERNELS(isa)                                                                        \
+  static constexpr RowKernels<T> kernels{                                                         \
+      cpu::isa::project, cpu::isa::distances2,         cpu::isa::accumulate, cpu::isa::move_sums, \
+      cpu::isa::measure, cpu::isa::accumulate_and_add, cpu::isa::judge};                          \
+  return kernels;
   switch (active()) {
-#define TAMIS_CASE(isa)                                                                \
-  case Isa::isa: {                                                                     \
-    static constexpr RowKernels<T> kernels{cpu::isa::project, cpu::isa::distances2,    \
-                                           cpu::isa::accumulate, cpu::isa::move_sums}; \
-    return kernels;                                                                    \
+#define TAMIS_CASE(isa) \
+  case Isa::isa: {      \
+    TAMIS_KERNELS(isa)  \
   }
     TAMIS_FOR_EACH_ISA(TAMIS_CASE)
 #undef TAMIS_CASE
     default: {
-      static constexpr RowKernels<T> kernels{cpu::baseline::project, cpu::baseline::distances2,
-                                             cpu::baseline::accumulate, cpu::baseline::move_sums};
-      return kernels;
+      TAMIS_KERNELS(baseline)
     }
   }
+#undef TAMIS_KERNELS
 }
 
 Moments add_moments(const std::vector<MomentSums>& sums, const double* centre, std::int64_t d) {

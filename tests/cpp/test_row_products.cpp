@@ -1,5 +1,6 @@
 // Oracles: plain sums in long double; the baseline's kernels, bit for bit; other groupings of rows
 // and columns, bit for bit.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <random>
@@ -7,6 +8,7 @@
 
 #include "check.hpp"
 #include "src/detail/aligned.hpp"
+#include "src/detail/intervals.hpp"
 #include "src/detail/row_passes.hpp"
 #include "tamis/exec.hpp"
 
@@ -52,6 +54,34 @@ struct Problem {
   }
 };
 
+/// What a sweep does in one walk over the rows: the bits of one walk each.
+template <class T>
+void check_shared_walks(const Problem<T>& p, const std::vector<T>& z, std::vector<T> square) {
+  const auto& kernels = tamis::detail::row_kernels<T>();
+  std::vector<T> z1(z.size(), T(-1));
+  std::vector<T> square1(square.size(), T(-1));
+  auto far = p.tile(0, p.rows);
+  far.ahead = {std::int64_t{1} << 24, std::int64_t{1} << 40};
+  kernels.measure(far, p.centre.data(), p.v.data(), p.k, z1.data(), p.centre.data(),
+                  square1.data());
+  CHECK(z1 == z && square1 == square);
+  kernels.distances2(p.tile(0, p.rows), p.v.data(), square.data());  // about another centre
+  kernels.measure(p.tile(0, p.rows), p.centre.data(), p.v.data(), p.k, z1.data(), p.v.data(),
+                  square1.data());
+  CHECK(z1 == z && square1 == square);
+  std::vector<T> with_ones;
+  for (int r = 0; r < p.rows; ++r) {
+    const auto from = p.a.begin() + r * p.k;
+    with_ones.insert(with_ones.end(), from, from + p.k);
+    with_ones.push_back(T(1));
+  }
+  Aligned<T> y(static_cast<std::size_t>(padded<T>(p.d) * (p.k + 1)), T(0.5));
+  Aligned<T> y1 = y;
+  kernels.accumulate(p.tile(0, p.rows), p.centre.data(), with_ones.data(), p.k + 1, y.data());
+  kernels.accumulate_and_add(far, p.centre.data(), p.a.data(), p.k, y1.data());
+  CHECK(y1 == y);
+}
+
 template <class T>
 void check_problem(std::int64_t d, int rows, int k) {
   const Problem<T> p(d, rows, k);
@@ -84,6 +114,7 @@ void check_problem(std::int64_t d, int rows, int k) {
   kernels.distances2(ahead, p.centre.data(), square1.data());
   kernels.accumulate(ahead, p.centre.data(), p.a.data(), k, y2.data());
   CHECK(z1 == z && z2 == z && square1 == square && y2 == y);
+  check_shared_walks(p, z, square);
   const int half = rows / 2;  // in two calls: the same bits
   kernels.accumulate(p.tile(0, half), p.centre.data(), p.a.data(), k, y1.data());
   kernels.accumulate(p.tile(half, rows - half), p.centre.data(), p.a.data() + half * k, k,
@@ -141,6 +172,88 @@ void check_all() {
 
 TEST_CASE(kernels_agree_in_every_bit_float32) { check_all<float>(); }
 TEST_CASE(kernels_agree_in_every_bit_float64) { check_all<double>(); }
+
+/// Rows judged by m cuts, against Grid, Cut and plain arithmetic.
+template <class T>
+void check_judging(int m) {
+  using namespace tamis::detail;
+  constexpr double inf = kInfinity;
+  const int stride = m + 3;
+  const int groups = (m + kLanes - 1) / kLanes;
+  std::mt19937_64 generator(static_cast<std::uint64_t>(m));
+  std::normal_distribution<double> normal;
+  std::vector<Cut> cuts(static_cast<std::size_t>(m));
+  std::vector<double> inverse;
+  Aligned<CutLanes> lanes(static_cast<std::size_t>(groups));
+  for (int j = 0; j < groups * kLanes; ++j) {
+    CutLanes& group = lanes[static_cast<std::size_t>(j / kLanes)];
+    const int i = j % kLanes;
+    Cut cut;
+    if (j < m) {
+      cut.grid = {0.1 * normal(generator), 0.01 + 0.001 * j};
+      cut.centre = 0.1 * normal(generator);
+      if (j % 3 != 1) cut.lo = -4.0;
+      if (j % 3 != 2) cut.hi = 4.0 + 0.25 * j;
+      inverse.push_back(1.0 / (1.0 + 0.1 * j));
+      cuts[static_cast<std::size_t>(j)] = cut;
+    }
+    group.used[i] = j < m ? -1 : 0;
+    const bool bound = j < m && j % 2 == 0;
+    group.lo_from[i] = bound ? cut.lo - 0.3 : inf;
+    group.lo_to[i] = bound ? cut.lo + 0.2 : -inf;
+    group.hi_from[i] = bound ? cut.hi - 0.2 : inf;
+    group.hi_to[i] = bound ? cut.hi + 0.3 : -inf;
+    group.lo[i] = cut.lo, group.hi[i] = cut.hi;
+    group.origin[i] = cut.grid.origin, group.width[i] = cut.grid.width;
+    group.centre[i] = cut.centre, group.inverse[i] = j < m ? inverse.back() : 0.0;
+  }
+  std::vector<T> z;
+  const int rows = 400;
+  for (int i = 0; i < rows * stride + kLanes; ++i) z.push_back(static_cast<T>(normal(generator)));
+  const double odd[] = {inf,  -inf, std::nan(""), 1e30, -1e30, 10.24, -10.24, 4.0,
+                        -4.0, -0.0, 5.5,          -7.5, 12.0,  -0.01, 0.01,   4.25};
+  for (int r = 0; r < 200; ++r) {  // also beside the projections, where it must not matter
+    z[static_cast<std::size_t>(r * stride + r % stride)] = static_cast<T>(odd[r % 16]);
+  }
+  for (int j = 0; j < m; ++j) {  // on the edges of bins
+    const Grid& grid = cuts[static_cast<std::size_t>(j)].grid;
+    z[static_cast<std::size_t>((200 + j) * stride + j)] = static_cast<T>(grid.edge(40 * j));
+    z[static_cast<std::size_t>((250 + j) * stride + j)] = static_cast<T>(grid.origin);
+  }
+  std::vector<std::int32_t> bins(static_cast<std::size_t>(rows * groups * kLanes), -7);
+  std::vector<Verdict> verdicts(static_cast<std::size_t>(rows));
+  row_kernels<T>().judge(z.data(), stride, rows, lanes.data(), m, bins.data(), verdicts.data());
+  int excluded = 0;
+  for (int r = 0; r < rows; ++r) {
+    int excluding = m;
+    double worst = 0.0;
+    std::uint64_t close = 0;
+    for (int j = 0; j < m; ++j) {
+      const Cut& cut = cuts[static_cast<std::size_t>(j)];
+      const auto x = static_cast<double>(z[static_cast<std::size_t>(r * stride + j)]);
+      CHECK_EQ(bins[static_cast<std::size_t>(r * groups * kLanes + j)], cut.grid.bin(x));
+      if (!cut.keeps(x)) excluding = std::min(excluding, j);
+      const bool near =
+          (x >= cut.lo - 0.3 && x <= cut.lo + 0.2) || (x >= cut.hi - 0.2 && x <= cut.hi + 0.3);
+      if (j % 2 == 0 && near) close |= std::uint64_t{1} << j;
+      const double t = (x - cut.centre) * inverse[static_cast<std::size_t>(j)];
+      worst = std::max(worst, std::isnan(t) ? inf : t * t);
+    }
+    const Verdict& got = verdicts[static_cast<std::size_t>(r)];
+    CHECK_EQ(got.excluding, excluding);
+    CHECK_EQ(got.worst, worst);
+    CHECK_EQ(got.close, close);
+    excluded += excluding < m;
+  }
+  CHECK(excluded > 0 && excluded < rows);
+}
+
+TEST_CASE(rows_are_judged_as_one_by_one) {
+  for (const int m : {1, 3, 7, 8, 9, 16, 17}) {
+    check_judging<float>(m);
+    check_judging<double>(m);
+  }
+}
 
 TEST_CASE(sums_move_to_float64_and_leave_zeros) {
   std::vector<float> y;

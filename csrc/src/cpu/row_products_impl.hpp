@@ -196,7 +196,8 @@ void project_grouped(const RowTile<T>& tile, const T* centre, const T* v, int k,
 
 template <class T, int kColumns>
 void project_columns(const RowTile<T>& tile, const T* centre, const T* v, int k, T* z) {
-  constexpr int kMost = Tiling::products / kColumns < 4 ? Tiling::products / kColumns : 4;
+  constexpr int kFit = Tiling::products / kColumns;
+  constexpr int kMost = kFit < 1 ? 1 : kFit < 4 ? kFit : 4;
   if (tile.one_by_one) {
     project_grouped<T, kColumns, 1>(tile, centre, v, k, z);
   } else {

@@ -39,11 +39,14 @@ class FilterLoop {
   const std::vector<double>& origin() const { return origin_; }
   double most_removed() const { return most_removed_; }
   /// These are the survivors now.
-  void adopt(const Survivors& survivors) { now_ = survivors; }
+  void adopt(const Survivors& now) {
+    now_ = now;
+    spread_.reset();
+  }
   /// Empty cuts, their grids laid by the surviving rows of the sample.
   std::vector<Cut> empty_cuts(const Block& directions);
   /// What clean rows may do along one direction, given the survivors.
-  Spread spread();
+  const Spread& spread();
   /// The eigenvalue above which a direction is looked at.
   double eigenvalue_threshold(const Spread& spread) const;
   /// The interval that the histogram of a direction justifies.
@@ -72,6 +75,7 @@ class FilterLoop {
   /// along a random direction; they add nothing to the variance of the others, so trace and pair
   /// distances are too small by this factor.
   double atom_share();
+  Spread measured_spread();
 
   /// The ball outside which rows are gross outliers. The radius is measured: median distance, plus
   /// the chi-squared deviation of Laurent and Massart 2000 (Lemma 1) where the spread is known; or
@@ -94,6 +98,10 @@ class FilterLoop {
   /// directions are cut by what the sample says of them until the same read has said better.
   /// Nothing where the budget is exceeded or the cuts do not come to rest: then rounds() go on.
   std::optional<FilterResult::StopReason> sweeps();
+
+  /// The recorded cuts of a sweep get the bounds that it found, if these are close. Nothing happens
+  /// if they are not, or if too many rows would go: another sweep then has to say what follows.
+  bool move_bounds(const SweepTask& task, const std::vector<Cut>& found);
 
   /// A sample with rows outside the ball says nothing: then the ball is applied first.
   void prune_sample();
@@ -172,6 +180,8 @@ class FilterLoop {
   Ball ball_;
   std::vector<Cut> cuts_;
   Survivors now_;
+  std::optional<Spread> spread_;     ///< of the rows that survive now, once it has been asked for
+  std::vector<double> along_atoms_;  ///< the sample's projections for atom_share()
   KrylovResult last_;
   FilterResult result_;
 };

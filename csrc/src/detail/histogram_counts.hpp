@@ -67,20 +67,31 @@ class HistogramCounter {
     if (m == 0) return;
     std::size_t excluding = 0;
     while (excluding < m && cuts_[excluding].keeps(static_cast<double>(z[excluding]))) ++excluding;
+    const auto bin = [&](std::size_t j) { return cuts_[j].grid.bin(static_cast<double>(z[j])); };
     if (excluding < m) {
-      count(excluding, static_cast<double>(z[excluding]), amount);
+      count(excluding, z[excluding], bin(excluding), amount);
     } else {
-      for (std::size_t j = 0; j < m; ++j) count(j, static_cast<double>(z[j]), amount);
+      for (std::size_t j = 0; j < m; ++j) count(j, z[j], bin(j), amount);
+    }
+  }
+  /// The same of a row that counts 1, where its bins and the first cut that excludes it are known.
+  void charge(const T* z, const std::int32_t* bins, std::int32_t excluding) {
+    constexpr auto amount = static_cast<std::uint64_t>(kOne);
+    const auto m = static_cast<std::int32_t>(cuts_.size());
+    if (excluding < m) {
+      count(static_cast<std::size_t>(excluding), z[excluding], bins[excluding], amount);
+    } else {
+      for (std::int32_t j = 0; j < m; ++j) {
+        count(static_cast<std::size_t>(j), z[j], bins[j], amount);
+      }
     }
   }
 
  private:
-  void count(std::size_t j, double z, std::uint64_t amount) {
-    const Grid& grid = cuts_[j].grid;
-    const int bin = grid.bin(z);
+  void count(std::size_t j, T z, int bin, std::uint64_t amount) {
     counts_[j * kSlots + static_cast<std::size_t>(bin)] += amount;
     if (bin == 0 || bin == kSlots - 1) {
-      const double offset = z - grid.origin;
+      const double offset = static_cast<double>(z) - cuts_[j].grid.origin;
       square_[2 * j + (bin != 0)] += static_cast<double>(amount) / kOne * offset * offset;
     }
   }

@@ -67,6 +67,18 @@ struct Cut {
   }
 };
 
+/// Where the lower bound of a cut may move without another look at all rows, and where the upper:
+/// a little outwards, where there may be many rows; further inwards, but past few of the rows that
+/// a Gaussian has there. Nowhere if there is no bound.
+struct CloseRange {
+  double from = kInfinity;
+  double to = -kInfinity;
+
+  bool holds(double z) const { return z >= from && z <= to; }
+};
+CloseRange close_to_lo(const Cut& cut);
+CloseRange close_to_hi(const Cut& cut);
+
 /// What is taken for granted about the spread of clean rows along any direction. The robust scale
 /// is clipped to scale_lo .. scale_hi for a tail cut, its square to variance_lo .. variance_hi for
 /// a variance cut; the upper ends leave room for the in-sample variance along a fitted direction.

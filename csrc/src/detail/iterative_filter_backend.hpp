@@ -107,6 +107,10 @@ class FilterPasses {
   /// backend can. Where the budget is exceeded nothing but `change.limited` counts.
   /// Here: one after the other.
   virtual Sweep sweep(const SweepTask& task);
+  /// After that sweep: its recorded cuts become `moved`, whose bounds lie close to what they were.
+  /// Weights follow, scores stay. No image. Here: two reads.
+  virtual Sweep move_bounds(const SweepTask& task, const std::vector<Cut>& moved,
+                            const Survivors& before);
   /// Sums of the rows under their weights. Not finite where the data are not, or overflow.
   virtual Survivors survivors() = 0;
   /// Says which row holds a NaN or an infinity; returns if none does.

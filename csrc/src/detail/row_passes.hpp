@@ -13,6 +13,7 @@
 #include "src/detail/aligned.hpp"
 #include "src/detail/check.hpp"
 #include "src/detail/row_products_backend.hpp"
+#include "src/detail/sweep_rows_backend.hpp"
 #include "src/detail/thread_pool.hpp"
 #include "tamis/covariance_apply.hpp"
 #include "tamis/views.hpp"
@@ -26,6 +27,11 @@ struct RowKernels {
   void (*distances2)(const RowTile<T>&, const T* centre, T* out);
   void (*accumulate)(const RowTile<T>&, const T* centre, const T* a, int k, T* y);
   void (*move_sums)(T* y, std::int64_t count, double* total);
+  void (*measure)(const RowTile<T>&, const T* origin, const T* v, int k, T* z, const T* centre,
+                  T* square);
+  void (*accumulate_and_add)(const RowTile<T>&, const T* centre, const T* a, int k, T* y);
+  void (*judge)(const T* z, int stride, int rows, const CutLanes* groups, int m, std::int32_t* bins,
+                Verdict* verdicts);
 };
 /// Those of the instruction set in use. Defined for float and double.
 template <class T>

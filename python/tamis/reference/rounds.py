@@ -226,7 +226,8 @@ class FilterRun:
         w = self.weights[self.sample]
         if self.sample.size < 2 * width or w.sum() <= 0.0:
             return start
-        return subsample_start(self.X[self.sample], w, mean, start, seed=seed)
+        wanted = min(EXAMINED, width)
+        return subsample_start(self.X[self.sample], w, mean, start, wanted=wanted, seed=seed)
 
     def multiply(self, V: Array) -> Array:
         """Pass: return the covariance of the weighted rows times V."""

@@ -374,15 +374,27 @@ def power_iteration(
 
 
 def subsample_start(
-    rows: Array, weights: Array, mean: Array, start: Array, *, passes: int = 6, seed: int = 0
+    rows: Array,
+    weights: Array,
+    mean: Array,
+    start: Array,
+    *,
+    wanted: int | None = None,
+    passes: int = 6,
+    seed: int = 0,
 ) -> Array:
-    """Return the top eigenvectors of a few rows: where the passes over all rows begin."""
+    """Return the top eigenvectors of a few rows: where the passes over all rows begin.
+
+    As many as `start` has, of which the leading `wanted` must have converged; None: all.
+    """
 
     def apply(V: Array) -> Array:
         return covariance_apply(rows, V, weights=weights, mean=mean)
 
     width = start.shape[1]
-    return block_krylov(apply, start, width, tol=1e-2, max_passes=passes, seed=seed)[1]
+    return block_krylov(
+        apply, start, wanted or width, tol=1e-2, max_passes=passes, seed=seed, returned=width
+    )[1]
 
 
 # ---- what noise alone explains -------------------------------------------------------------------

@@ -7,7 +7,10 @@ that they are one read is for the native code.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+from scipy.special import ndtr
 
 from tamis.reference.intervals import Cut, rows_between
 from tamis.reference.rounds import (
@@ -30,6 +33,9 @@ from tamis.reference.spectral import (
 
 SAMPLE_SHARE = 4  # with a larger sample, reads of X are not what takes the time
 MAX_SWEEPS = 12
+NEARLY_SETTLED = 2e-3  # share of the rows that may change sides without another look at all
+CLOSE_BINS = 24  # that a bound may move inwards then ...
+CLOSE_SHARE = 4e-3  # ... past at most this share of Gaussian rows
 
 
 def many_rows(run: FilterRun) -> bool:
@@ -95,6 +101,43 @@ def _examined(along: list[float], values: Array, threshold: float) -> bool:
     return True
 
 
+def _way_in(cut: Cut, reach: float) -> float:
+    """Return how far a bound `reach` scales from the centre may move towards it.
+
+    Past few of the rows that a Gaussian has there.
+    """
+    step = cut.width / cut.scale
+    beyond = ndtr(-reach)
+    bins = 0
+    while bins < CLOSE_BINS and ndtr((bins + 1) * step - reach) - beyond <= CLOSE_SHARE:
+        bins += 1
+    return bins * cut.width
+
+
+def _move_bounds(run: FilterRun, found: list[Cut]) -> bool:
+    """Give the recorded cuts the bounds that a sweep found, if these are close; return whether.
+
+    Native: no read of X, since the sweep has listed the rows close to a bound. Nothing happens
+    where too many rows would go.
+    """
+    for old, new in zip(run.cuts, found, strict=True):
+        below = _way_in(old, (old.centre - old.lo) / old.scale)
+        above = _way_in(old, (old.hi - old.centre) / old.scale)
+        if new.lo != old.lo and not old.lo <= new.lo <= old.lo + below:
+            return False
+        if new.hi != old.hi and not old.hi - above <= new.hi <= old.hi:
+            return False
+    before = run.cuts, run.weights, run.passes
+    run.cuts = [replace(c, lo=f.lo, hi=f.hi) for c, f in zip(run.cuts, found, strict=True)]
+    run.support_from_cuts()
+    moved = not run.limited
+    if run.limited:
+        run.cuts, run.weights, run.limited = before[0], before[1], False
+        run.moments()
+    run.passes = before[2]
+    return moved
+
+
 def _known_first(run: FilterRun, image: Array) -> Operator:
     """Return the covariance as an operator whose first product is known."""
     known = [image]
@@ -137,10 +180,14 @@ def sweeps(run: FilterRun, eigenvalues: list[float], max_rounds: int) -> str | N
         ]
         products += 1
         converged = bool(np.all(residuals[:LEADING] <= KRYLOV_TOL * top))
-        if not suspicious and (sweep > 0 or flat) and run.moved <= SETTLED * n:
+        settled = not suspicious and (sweep > 0 or flat)
+        if settled and run.moved <= NEARLY_SETTLED * n:
             along = [float(block[:, j] @ image[:, j]) for j in range(len(others))]
             looked = _examined(along, values, threshold)
-            if flat or (looked and (converged or products >= KRYLOV_PASSES)):
+            done = flat or (looked and (converged or products >= KRYLOV_PASSES))
+            if done and run.moved > SETTLED * n:
+                done = _move_bounds(run, found[:old])
+            if done:
                 if sweep > 0:
                     run.score(run.cuts + scored, np.max, run.border)
                     run.passes -= 1
@@ -149,7 +196,7 @@ def sweeps(run: FilterRun, eigenvalues: list[float], max_rounds: int) -> str | N
                     return "zero_variance"
                 explained = top <= run.reference().variance * noise_edge(run.mass, d)
                 return "eigenvalue_explained" if explained else "tails_explained"
-        else:
+        if not settled or run.moved > SETTLED * n:
             products = 0
             run.cuts = [c for c in found[:old] + suspicious if c.active]
             run.recentre_ball()
