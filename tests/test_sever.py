@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse
 
 from tamis.sever import OuterGradients, SeverRound, attacks, baselines, losses, sever
+from tamis.sever._sets import RowBuffer
 from tamis.sever._spectrum import spectrum
 
 
@@ -51,6 +52,41 @@ def test_outer_gradients_are_the_matrix_they_stand_for(
         lengths = np.sqrt(np.square(left[:, :k] * sizes[:k]).sum(axis=1))
         for given in (rows, whole):
             np.testing.assert_allclose(spectrum(given, k).lengths, lengths, atol=1e-3 * sizes[0])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_centre_by_weights_is_the_mean_whoever_asks_first(sparse: bool) -> None:
+    rng = np.random.default_rng(5)
+    X, a, share = rng.normal(3.0, 1.0, size=(700, 401)), rng.normal(size=700), rng.random(700)
+    given = scipy.sparse.csr_matrix(X) if sparse else X
+    share /= share.sum()
+    known = OuterGradients(a, given, intercept=True, center=share @ X)
+    U = rng.normal(size=(3, 700))
+    whole = np.hstack([a[:, None] * (X - share @ X), a[:, None]])
+    for first in (lambda rows: rows.sums(U), lambda rows: rows.center):
+        rows = OuterGradients(a, given, intercept=True, center_weights=share)
+        first(rows)
+        np.testing.assert_allclose(rows.center, share @ X, rtol=1e-12)
+        np.testing.assert_allclose(rows.sums(U), U @ whole, rtol=1e-10, atol=1e-10)
+    found = spectrum(OuterGradients(a, given, intercept=True, center_weights=share)).lengths
+    np.testing.assert_allclose(found, spectrum(known).lengths, rtol=1e-6, atol=1e-9)
+    with pytest.raises(ValueError, match="only one"):
+        OuterGradients(a, given, center=share @ X, center_weights=share)
+    with pytest.raises(ValueError, match="center_weights: expected shape"):
+        OuterGradients(a, given, center_weights=share[:-1])
+
+
+def test_row_buffer_gives_the_rows_after_any_others() -> None:
+    """Subsets of what it holds move within it, in pieces; others come from the table."""
+    rng = np.random.default_rng(2)
+    table = rng.normal(size=(900, 300))
+    buffer = RowBuffer(table)
+    for size in (880, 700, 699, 300, 300, 500, 499, 900, 1):
+        rows = np.sort(rng.choice(900, size, replace=False))
+        np.testing.assert_array_equal(buffer.take(rows), table[rows])
+        inside = rows[np.sort(rng.choice(size, max(size * 9 // 10, 1), replace=False))]
+        for some in (inside, inside, inside[: len(inside) // 2 + 1], inside[-1:]):
+            np.testing.assert_array_equal(buffer.take(some), table[some])
 
 
 @pytest.mark.parametrize(("n", "p"), [(1, 5), (2, 2), (5, 1), (2, 400), (33, 3)])
