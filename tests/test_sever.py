@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+from scipy.sparse.linalg import aslinearoperator
 
 from tamis.sever import OuterGradients, SeverRound, attacks, baselines, losses, sever
 from tamis.sever._sets import RowBuffer
@@ -44,6 +45,7 @@ def test_outer_gradients_are_the_matrix_they_stand_for(
     np.testing.assert_allclose(rows.rmatvec(U[:, 0]), whole.T @ U[:, 0], rtol=1e-12, atol=1e-12)
     some = np.array([4, 30, 0])
     np.testing.assert_allclose(rows.take(some).matvec(V[:, 0]), whole[some] @ V[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(rows.toarray(), whole, rtol=1e-12, atol=1e-12)
     found = spectrum(rows)
     values = np.linalg.svd(whole - whole.mean(axis=0))[1]
     assert found.eigenvalue == pytest.approx(values[0] ** 2 / n, rel=1e-8)
@@ -245,10 +247,10 @@ def test_bad_input() -> None:
         sever(fit, spoiled, 300, contamination=0.1)
     with pytest.raises(ValueError, match="row 1"):
         OuterGradients(np.array([1.0, np.inf]), np.ones((2, 3)))
-    with pytest.raises(TypeError, match="dense"):
+    with pytest.raises(TypeError, match="rule 'filter' needs an array"):
         sever(
             fit,
-            lambda m, rows: OuterGradients(np.ones(len(rows)), x[rows]),
+            lambda m, rows: aslinearoperator(x[rows]),
             300,
             contamination=0.1,
             rule="filter",
@@ -338,6 +340,28 @@ def test_ransac() -> None:
     assert int(found.support.sum()) == 270
 
 
+def test_bad_input_of_baselines() -> None:
+    x = poisoned()
+    fit, values = location(x)
+    common: dict[str, Any] = {"contamination": 0.1}
+    with pytest.raises(TypeError, match="values: expected a callable for kind 'loss'"):
+        baselines.remove("loss", fit, None, 300, **common)
+    with pytest.raises(ValueError, match="rounds"):
+        baselines.remove("l2", fit, values, 300, rounds=-1, **common)
+    with pytest.raises(ValueError, match=r"fraction: expected a number in \(0, 1\)"):
+        baselines.remove("l2", fit, values, 300, fraction=2.0, **common)
+    spoiled = np.zeros(300)
+    spoiled[7] = np.nan
+    for given, message in ((spoiled, "finite losses, got nan for the example at 7"),
+                           (np.zeros((300, 2)), "one loss for each of 300")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            baselines.remove("loss", fit, lambda m, rows, given=given: given, 300, **common)
+        with pytest.raises(ValueError, match=message):
+            baselines.ransac(fit, lambda m, rows, given=given: given, 300, sample=5, **common)
+    with pytest.raises(ValueError, match="n: expected"):
+        baselines.ransac(fit, lambda m, rows: np.zeros(0), 0, sample=1, **common)
+
+
 def test_attacks() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(500, 40)), rng.normal(size=500)
@@ -346,6 +370,8 @@ def test_attacks() -> None:
     # X'y of all: b minus the mean of b (1 + noise); the noise of 50 rows, five deviations
     assert np.linalg.norm(b + bad.T @ target) < 5 * np.linalg.norm(b) / (10 * np.sqrt(50))
     assert (target == -2.0).all()
+    with pytest.raises(ValueError, match="X, y: expected shapes"):
+        attacks.regression_attack(X, y[:-1], 50, strength=2.0)
     labels, flipped = attacks.flip_labels(np.arange(100) % 3, 0.2)
     assert len(flipped) == 20
     assert (np.flatnonzero(labels != np.arange(100) % 3) == flipped).all()

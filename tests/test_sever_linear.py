@@ -113,6 +113,8 @@ def test_bad_input() -> None:
         SeverRegressor(DecisionTreeRegressor()).fit(X, y)
     with pytest.raises(ValueError, match="no gradient is known"):
         SeverClassifier(SGDClassifier(loss="perceptron")).fit(X, y)
+    with pytest.raises(ValueError, match='readmit: expected True, False or "auto"'):
+        SeverClassifier(readmit="no").fit(X, y)
     plain = SeverRegressor(contamination=0.0).fit(X, y)
     np.testing.assert_array_equal(plain.predict(X), Ridge().fit(X, y).predict(X))
     assert plain.support_.all()
@@ -122,6 +124,19 @@ def test_a_base_learner_that_does_not_converge_is_heard() -> None:
     X, y = make_classification(200, random_state=0)
     with pytest.warns(Warning, match="converge"):
         SeverClassifier(LogisticRegression(max_iter=1)).fit(X, y)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_rule_that_looks_at_formed_gradients(sparse: bool) -> None:
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(300, 4))
+    y = X @ np.arange(1.0, 5.0) + 0.1 * rng.normal(size=300)
+    y[:20] = -40.0
+    given = scipy.sparse.csr_matrix(X) if sparse else X
+    found = SeverRegressor(contamination=0.1, rule="filter").fit(given, y)
+    assert not found.support_[:20].any()
+    assert found.support_[20:].mean() > 0.9
+    np.testing.assert_allclose(found.estimator_.coef_, np.arange(1.0, 5.0), atol=0.1)
 
 
 def test_flipped_labels() -> None:

@@ -7,9 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis import _arrays
+
 __all__ = [
     "Indices",
     "RowBuffer",
+    "check_fraction",
     "class_numbers",
     "drop_largest",
     "mask_of",
@@ -61,6 +64,16 @@ def mask_of(rows: Indices, n: int) -> NDArray[np.bool_]:
 def number_of(share: float, examples: int) -> int:
     """``ceil(share * examples)``; a product that only rounding has put above an integer is that."""
     return int(np.ceil(share * examples - 1e-9))
+
+
+def check_fraction(fraction: Any, default: float) -> float:
+    """What a round drops, in (0, 1); ``default`` where it is not given."""
+    if fraction is None:
+        return default
+    number = _arrays.check_real(fraction, "fraction")
+    if not 0.0 < number < 1.0:
+        raise ValueError(f"fraction: expected a number in (0, 1), got {number}")
+    return number
 
 
 def class_numbers(per_class: Any, n: int) -> Indices | None:

@@ -126,6 +126,16 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
         out -= np.outer(total, self.center)
         return np.column_stack([out, total]) if self.intercept else out
 
+    def toarray(self) -> NDArray[np.float64]:
+        """The rows formed: a new array of their shape."""
+        X: Any = self.X
+        X = X.toarray() if scipy.sparse.issparse(X) else X
+        examples = X - self.center
+        if self.intercept:
+            examples = np.column_stack([examples, np.ones(len(examples))])
+        formed = self.coefficients[:, :, None] * examples[:, None, :]
+        return np.asarray(formed.reshape(self.shape))
+
     def nonzero(self) -> tuple[Any, OuterGradients]:
         """Where rows are not zero and those rows; all, uncopied, if they are most.
 

@@ -326,6 +326,8 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
         weight = _weights(sample_weight, X)
         base = LogisticRegression() if self.estimator is None else self.estimator
         hinge = is_hinge(steps(base)[1])
+        if isinstance(self.readmit, str) and self.readmit != "auto":
+            raise ValueError(f'readmit: expected True, False or "auto", got {self.readmit!r}')
         readmit = not hinge if self.readmit == "auto" else bool(self.readmit)
         rounds, fraction = self.rounds, self.fraction
         if rounds is None:
