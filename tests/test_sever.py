@@ -125,6 +125,26 @@ def test_every_way_to_the_spectrum_agrees_with_lapack(case: str, intercept: bool
     assert error.max() < 2e-2 * np.sqrt(values[-1])
 
 
+@pytest.mark.parametrize("spike", [1.5, 4.0])
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_start_that_knows_nothing_does_not_end_the_search(spike: float, k: int) -> None:
+    """What the round before saw may be gone: all its directions are then in the null space."""
+    rng = np.random.default_rng(6)
+    n, d = 2000, 400
+    X = rng.normal(size=(n, d))
+    X[:, :20] *= 30.0
+    a = rng.normal(size=n)
+    before = spectrum(OuterGradients(a, X), k)
+    X[:, :20] = 0.0
+    X[:, 100] *= spike
+    X[:, 200] *= 1.4 * spike
+    whole = a[:, None] * X
+    whole -= whole.mean(axis=0)
+    top = np.linalg.eigvalsh(whole.T @ whole)[-1] / n
+    found = spectrum(OuterGradients(a, X), k, start=before.block)
+    assert found.eigenvalue > 0.98 * top
+
+
 @pytest.mark.parametrize("rule", ["top", "randomized", "filter"])
 def test_poison_is_found(rule: Any) -> None:
     x = poisoned()

@@ -23,6 +23,8 @@ __all__ = ["Spectrum", "spectrum"]
 Vector = NDArray[np.float64]
 _LAPACK_SIDE = 32
 _TOLERANCE = 3e-3  # of the top eigenvalue; docs/sever.md has what ranks need
+_LEAST_LEFT = 0.02  # a block that has not met the next direction thinks too little of it
+_ZERO = 1e-12  # of the top eigenvalue
 _MAX_BASIS = 120
 _GUARDS = 3  # vectors of a block beside those wanted
 _ROUNDING = 1e-26  # of a squared mean gradient
@@ -166,12 +168,12 @@ def _block_krylov(
         top, found = np.maximum(values[:k], 0.0), vectors[:, :k]
         stepped = images @ vectors
         error = np.square(stepped[:, :k] - basis @ (found * top)).sum()  # over the gap: of top
-        gap = 0.0
-        if len(values) > k and top[k - 1] > 0.0:
-            below = max(values[k], 0.0)
-            gap = top[k - 1] - below
-            error *= below / top[k - 1]  # what the last step leaves of it
+        gap = values[k - 1] - values[k] if len(values) > k else 0.0
+        if gap > 0.0 and top[k - 1] > _ZERO * top[0]:
+            error *= max(values[k] / top[k - 1], _LEAST_LEFT)  # what the last step leaves of it
         settled = min(np.abs(top - before).max() * gap, error) <= _TOLERANCE * top[0] * gap
+        if basis is block and start is not None:  # one that is no better than what is random
+            settled = settled and top[k - 1] > 2.0 * (basis[:, 0] @ images[:, 0])
         if settled or basis.shape[1] + width > min(side, _MAX_BASIS):
             sizes = np.linalg.norm(stepped[:, :k], axis=0)
             if k == 1 and sizes[0] > 0.0:
