@@ -27,6 +27,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
 from tamis.sever import SeverClassifier, SeverRegressor
+from tamis.sever._linear_models import predictions
 from tamis.sever.attacks import flip_labels, regression_attack
 
 COUNTED = "a weight of 0 still counts as an example, of which a share is dropped"
@@ -124,6 +125,27 @@ def test_a_base_learner_that_does_not_converge_is_heard() -> None:
     X, y = make_classification(200, random_state=0)
     with pytest.warns(Warning, match="converge"):
         SeverClassifier(LogisticRegression(max_iter=1)).fit(X, y)
+
+
+class _Positive(Ridge):
+    """A regressor with a ``predict`` of its own."""
+
+    def predict(self, X: Any) -> Any:
+        return np.maximum(super().predict(X), 0.0)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(
+    "model", [Ridge(), Ridge(fit_intercept=False), SGDRegressor(), HuberRegressor(), _Positive()]
+)
+def test_predictions_without_checks_are_predictions(model: Any, sparse: bool) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 4))
+    given = scipy.sparse.csr_matrix(X) if sparse else X
+    fitted = clone(model).fit(given, X @ np.arange(4.0) + 2.0)
+    found = predictions(fitted, given)
+    assert found.shape == (50,)
+    np.testing.assert_allclose(found, fitted.predict(given), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("sparse", [False, True])
