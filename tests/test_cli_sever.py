@@ -89,6 +89,47 @@ def test_wrong_usage(table: Path, words: list[str], code: int, message: str, cap
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("task", "rows", "message"),
+    [
+        ("regress", "1,2", "expected at least 2 rows, got 1"),
+        ("classify", "1,ham", "expected at least 2 rows, got 1"),
+        (
+            "classify",
+            "1,0\n2,1\n3,.25",
+            "column y: expected classes (words or whole numbers), got ",
+        ),
+        ("classify", "1,0\n2,1\n3,.25", "0.25 in row 2; `tamis sever regress` predicts numbers"),
+        ("classify", "1,ham\n2,ham", "column y: expected at least 2 classes, got only ham"),
+    ],
+)
+def test_targets_that_nothing_can_be_fitted_to(
+    task: str, rows: str, message: str, tmp_path: Path, capsys: Any
+) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text(f"x,y\n{rows}\n")
+    assert main(["sever", task, str(path), "--target", "y"]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_no_dropped_rows_have_no_errors(table: Path, capsys: Any) -> None:
+    """Not a column of NaN, which JSON has no word for either."""
+    command = ["sever", "regress", str(table), "--target", "price", "--contamination", "0"]
+    assert main([*command, "--report"]) == 0
+    text = capsys.readouterr().out
+    assert "0 rows dropped in 0 rounds (contamination)" in text
+    assert "nan" not in text
+    assert "dropped rows" not in text.split("dropped in", 1)[1]
+    assert main([*command, "--json"]) == 0
+
+    def refuse(name: str) -> Any:
+        raise AssertionError(f"{name} is no JSON")
+
+    facts = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert facts["error_on_dropped"] == {"plain": None, "sever": None}
+    assert facts["dropped"] == []
+
+
 def test_missing_file(tmp_path: Path, capsys: Any) -> None:
     assert main(["sever", "regress", str(tmp_path / "no.csv"), "--target", "y"]) == 1
     assert "no.csv" in capsys.readouterr().err

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse
+from scipy.sparse.linalg import aslinearoperator
 
 from tamis.sever import OuterGradients, SeverRound, attacks, baselines, losses, sever
+from tamis.sever._sets import RowBuffer
 from tamis.sever._spectrum import spectrum
 
 
@@ -43,6 +45,7 @@ def test_outer_gradients_are_the_matrix_they_stand_for(
     np.testing.assert_allclose(rows.rmatvec(U[:, 0]), whole.T @ U[:, 0], rtol=1e-12, atol=1e-12)
     some = np.array([4, 30, 0])
     np.testing.assert_allclose(rows.take(some).matvec(V[:, 0]), whole[some] @ V[:, 0], rtol=1e-12)
+    np.testing.assert_allclose(rows.toarray(), whole, rtol=1e-12, atol=1e-12)
     found = spectrum(rows)
     values = np.linalg.svd(whole - whole.mean(axis=0))[1]
     assert found.eigenvalue == pytest.approx(values[0] ** 2 / n, rel=1e-8)
@@ -51,6 +54,41 @@ def test_outer_gradients_are_the_matrix_they_stand_for(
         lengths = np.sqrt(np.square(left[:, :k] * sizes[:k]).sum(axis=1))
         for given in (rows, whole):
             np.testing.assert_allclose(spectrum(given, k).lengths, lengths, atol=1e-3 * sizes[0])
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_centre_by_weights_is_the_mean_whoever_asks_first(sparse: bool) -> None:
+    rng = np.random.default_rng(5)
+    X, a, share = rng.normal(3.0, 1.0, size=(700, 401)), rng.normal(size=700), rng.random(700)
+    given = scipy.sparse.csr_matrix(X) if sparse else X
+    share /= share.sum()
+    known = OuterGradients(a, given, intercept=True, center=share @ X)
+    U = rng.normal(size=(3, 700))
+    whole = np.hstack([a[:, None] * (X - share @ X), a[:, None]])
+    for first in (lambda rows: rows.sums(U), lambda rows: rows.center):
+        rows = OuterGradients(a, given, intercept=True, center_weights=share)
+        first(rows)
+        np.testing.assert_allclose(rows.center, share @ X, rtol=1e-12)
+        np.testing.assert_allclose(rows.sums(U), U @ whole, rtol=1e-10, atol=1e-10)
+    found = spectrum(OuterGradients(a, given, intercept=True, center_weights=share)).lengths
+    np.testing.assert_allclose(found, spectrum(known).lengths, rtol=1e-6, atol=1e-9)
+    with pytest.raises(ValueError, match="only one"):
+        OuterGradients(a, given, center=share @ X, center_weights=share)
+    with pytest.raises(ValueError, match="center_weights: expected shape"):
+        OuterGradients(a, given, center_weights=share[:-1])
+
+
+def test_row_buffer_gives_the_rows_after_any_others() -> None:
+    """Subsets of what it holds move within it, in pieces; others come from the table."""
+    rng = np.random.default_rng(2)
+    table = rng.normal(size=(900, 300))
+    buffer = RowBuffer(table)
+    for size in (880, 700, 699, 300, 300, 500, 499, 900, 1):
+        rows = np.sort(rng.choice(900, size, replace=False))
+        np.testing.assert_array_equal(buffer.take(rows), table[rows])
+        inside = rows[np.sort(rng.choice(size, max(size * 9 // 10, 1), replace=False))]
+        for some in (inside, inside, inside[: len(inside) // 2 + 1], inside[-1:]):
+            np.testing.assert_array_equal(buffer.take(some), table[some])
 
 
 @pytest.mark.parametrize(("n", "p"), [(1, 5), (2, 2), (5, 1), (2, 400), (33, 3)])
@@ -85,6 +123,26 @@ def test_every_way_to_the_spectrum_agrees_with_lapack(case: str, intercept: bool
     assert found.eigenvalue == pytest.approx(values[-1] / n, rel=1e-3)
     error = np.abs(found.lengths - np.abs(whole @ vectors[:, -1]))
     assert error.max() < 2e-2 * np.sqrt(values[-1])
+
+
+@pytest.mark.parametrize("spike", [1.5, 4.0])
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_start_that_knows_nothing_does_not_end_the_search(spike: float, k: int) -> None:
+    """What the round before saw may be gone: all its directions are then in the null space."""
+    rng = np.random.default_rng(6)
+    n, d = 2000, 400
+    X = rng.normal(size=(n, d))
+    X[:, :20] *= 30.0
+    a = rng.normal(size=n)
+    before = spectrum(OuterGradients(a, X), k)
+    X[:, :20] = 0.0
+    X[:, 100] *= spike
+    X[:, 200] *= 1.4 * spike
+    whole = a[:, None] * X
+    whole -= whole.mean(axis=0)
+    top = np.linalg.eigvalsh(whole.T @ whole)[-1] / n
+    found = spectrum(OuterGradients(a, X), k, start=before.block)
+    assert found.eigenvalue > 0.98 * top
 
 
 @pytest.mark.parametrize("rule", ["top", "randomized", "filter"])
@@ -209,10 +267,10 @@ def test_bad_input() -> None:
         sever(fit, spoiled, 300, contamination=0.1)
     with pytest.raises(ValueError, match="row 1"):
         OuterGradients(np.array([1.0, np.inf]), np.ones((2, 3)))
-    with pytest.raises(TypeError, match="dense"):
+    with pytest.raises(TypeError, match="rule 'filter' needs an array"):
         sever(
             fit,
-            lambda m, rows: OuterGradients(np.ones(len(rows)), x[rows]),
+            lambda m, rows: aslinearoperator(x[rows]),
             300,
             contamination=0.1,
             rule="filter",
@@ -302,6 +360,28 @@ def test_ransac() -> None:
     assert int(found.support.sum()) == 270
 
 
+def test_bad_input_of_baselines() -> None:
+    x = poisoned()
+    fit, values = location(x)
+    common: dict[str, Any] = {"contamination": 0.1}
+    with pytest.raises(TypeError, match="values: expected a callable for kind 'loss'"):
+        baselines.remove("loss", fit, None, 300, **common)
+    with pytest.raises(ValueError, match="rounds"):
+        baselines.remove("l2", fit, values, 300, rounds=-1, **common)
+    with pytest.raises(ValueError, match=r"fraction: expected a number in \(0, 1\)"):
+        baselines.remove("l2", fit, values, 300, fraction=2.0, **common)
+    spoiled = np.zeros(300)
+    spoiled[7] = np.nan
+    for given, message in ((spoiled, "finite losses, got nan for the example at 7"),
+                           (np.zeros((300, 2)), "one loss for each of 300")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            baselines.remove("loss", fit, lambda m, rows, given=given: given, 300, **common)
+        with pytest.raises(ValueError, match=message):
+            baselines.ransac(fit, lambda m, rows, given=given: given, 300, sample=5, **common)
+    with pytest.raises(ValueError, match="n: expected"):
+        baselines.ransac(fit, lambda m, rows: np.zeros(0), 0, sample=1, **common)
+
+
 def test_attacks() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(500, 40)), rng.normal(size=500)
@@ -310,6 +390,8 @@ def test_attacks() -> None:
     # X'y of all: b minus the mean of b (1 + noise); the noise of 50 rows, five deviations
     assert np.linalg.norm(b + bad.T @ target) < 5 * np.linalg.norm(b) / (10 * np.sqrt(50))
     assert (target == -2.0).all()
+    with pytest.raises(ValueError, match="X, y: expected shapes"):
+        attacks.regression_attack(X, y[:-1], 50, strength=2.0)
     labels, flipped = attacks.flip_labels(np.arange(100) % 3, 0.2)
     assert len(flipped) == 20
     assert (np.flatnonzero(labels != np.arange(100) % 3) == flipped).all()

@@ -27,6 +27,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
 from tamis.sever import SeverClassifier, SeverRegressor
+from tamis.sever._linear_models import predictions
 from tamis.sever.attacks import flip_labels, regression_attack
 
 COUNTED = "a weight of 0 still counts as an example, of which a share is dropped"
@@ -113,6 +114,8 @@ def test_bad_input() -> None:
         SeverRegressor(DecisionTreeRegressor()).fit(X, y)
     with pytest.raises(ValueError, match="no gradient is known"):
         SeverClassifier(SGDClassifier(loss="perceptron")).fit(X, y)
+    with pytest.raises(ValueError, match='readmit: expected True, False or "auto"'):
+        SeverClassifier(readmit="no").fit(X, y)
     plain = SeverRegressor(contamination=0.0).fit(X, y)
     np.testing.assert_array_equal(plain.predict(X), Ridge().fit(X, y).predict(X))
     assert plain.support_.all()
@@ -122,6 +125,40 @@ def test_a_base_learner_that_does_not_converge_is_heard() -> None:
     X, y = make_classification(200, random_state=0)
     with pytest.warns(Warning, match="converge"):
         SeverClassifier(LogisticRegression(max_iter=1)).fit(X, y)
+
+
+class _Positive(Ridge):
+    """A regressor with a ``predict`` of its own."""
+
+    def predict(self, X: Any) -> Any:
+        return np.maximum(super().predict(X), 0.0)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(
+    "model", [Ridge(), Ridge(fit_intercept=False), SGDRegressor(), HuberRegressor(), _Positive()]
+)
+def test_predictions_without_checks_are_predictions(model: Any, sparse: bool) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 4))
+    given = scipy.sparse.csr_matrix(X) if sparse else X
+    fitted = clone(model).fit(given, X @ np.arange(4.0) + 2.0)
+    found = predictions(fitted, given)
+    assert found.shape == (50,)
+    np.testing.assert_allclose(found, fitted.predict(given), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_rule_that_looks_at_formed_gradients(sparse: bool) -> None:
+    rng = np.random.default_rng(4)
+    X = rng.normal(size=(300, 4))
+    y = X @ np.arange(1.0, 5.0) + 0.1 * rng.normal(size=300)
+    y[:20] = -40.0
+    given = scipy.sparse.csr_matrix(X) if sparse else X
+    found = SeverRegressor(contamination=0.1, rule="filter").fit(given, y)
+    assert not found.support_[:20].any()
+    assert found.support_[20:].mean() > 0.9
+    np.testing.assert_allclose(found.estimator_.coef_, np.arange(1.0, 5.0), atol=0.1)
 
 
 def test_flipped_labels() -> None:

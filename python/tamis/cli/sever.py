@@ -78,6 +78,7 @@ def run(args: argparse.Namespace) -> int:
     table, y = load_with_target(
         args.file, args.target, key=args.key, columns=args.columns, words=not regress
     )
+    _check_target(args, y)
     X = np.asarray(table.values, dtype=np.float64)
     last = Ridge(alpha=args.alpha) if regress else LogisticRegression(C=1.0 / args.alpha)
     base = make_pipeline(StandardScaler(), last)
@@ -99,6 +100,23 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check_target(args: argparse.Namespace, y: NDArray[Any]) -> None:
+    """Raise ValueError for a target that no model can be fitted to, before one is."""
+    where = f"{args.file}, column {args.target}"
+    if len(y) < 2:
+        raise ValueError(f"{args.file}: expected at least 2 rows, got {len(y)}")
+    if args.task == "regress":
+        return
+    if y.dtype.kind == "f" and (y != np.round(y)).any():
+        row = int(np.argmax(y != np.round(y)))
+        raise ValueError(
+            f"{where}: expected classes (words or whole numbers), got {y[row]:.6g} in row {row}; "
+            "`tamis sever regress` predicts numbers"
+        )
+    if len(np.unique(y)) < 2:
+        raise ValueError(f"{where}: expected at least 2 classes, got only {y[0]}")
+
+
 def _facts(
     args: argparse.Namespace,
     found: Any,
@@ -113,9 +131,9 @@ def _facts(
     gone = np.flatnonzero(~kept)
     gone = gone[np.argsort(-found.outlier_scores_[gone], kind="stable")]
 
-    def error(model: Any, rows: Any) -> float:
+    def error(model: Any, rows: Any) -> float | None:
         if not rows.any():
-            return float("nan")
+            return None  # which JSON has, and NaN it has not
         answer = model.predict(X[rows])
         if args.task == "classify":
             return float((answer != y[rows]).mean())
@@ -150,10 +168,12 @@ def _text(args: argparse.Namespace, facts: dict[str, Any]) -> str:
     errors = [
         (where, f"{facts[key]['plain']:.4g}", f"{facts[key]['sever']:.4g}")
         for where, key in (("kept rows", "error_on_kept"), ("dropped rows", "error_on_dropped"))
+        if facts[key]["plain"] is not None
     ]
     lines = [
-        f"{facts['file']}: {facts['rows']} rows, {len(facts['columns'])} columns; "
-        f"{len(dropped)} rows dropped in {facts['rounds']} rounds ({facts['stop_reason']})",
+        f"{facts['file']}: {_count(facts['rows'], 'row')}, "
+        f"{_count(len(facts['columns']), 'column')}; {_count(len(dropped), 'row')} dropped "
+        f"in {_count(facts['rounds'], 'round')} ({facts['stop_reason']})",
         "",
         text_table((facts["measure"], "plain fit", "SEVER"), errors, left=[0]),
     ]
@@ -175,3 +195,7 @@ def _text(args: argparse.Namespace, facts: dict[str, Any]) -> str:
     if len(dropped) > _SHOWN:
         lines.append(f"and {len(dropped) - _SHOWN} more; --json or -o has all.")
     return "\n".join(lines)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")

@@ -9,7 +9,7 @@ import scipy.sparse
 
 from tamis.sever import losses
 
-__all__ = ["dense", "is_hinge", "loss_of", "may_write", "steps", "subgradients"]
+__all__ = ["dense", "is_hinge", "loss_of", "may_write", "predictions", "steps", "subgradients"]
 
 
 def steps(estimator: Any) -> tuple[Any, Any]:
@@ -33,6 +33,18 @@ def dense(coefficients: Any) -> Any:
     """What a model fitted to sparse examples may hold as a sparse matrix, as an array."""
     sparse = scipy.sparse.issparse(coefficients)
     return np.asarray(coefficients.toarray() if sparse else coefficients)
+
+
+def predictions(model: Any, Z: Any) -> Any:
+    """``model.predict(Z)`` of a regressor, float64 (n,); without its checks where it is linear."""
+    from sklearn.linear_model import Ridge, SGDRegressor
+
+    own = getattr(type(model), "predict", None)  # Ridge's is that of most linear regressors
+    if own is not Ridge.predict and own is not SGDRegressor.predict:
+        return np.asarray(model.predict(Z), dtype=np.float64).ravel()
+    z = Z @ dense(model.coef_).ravel()
+    z += model.intercept_
+    return z
 
 
 def subgradients(model: Any, examples: int) -> Any:

@@ -39,6 +39,8 @@ def regression_attack(
     Source: the attack of Diakonikolas et al., "Sever", ICML 2019, as in the authors' code.
     """
     X, y = np.asarray(X, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if X.ndim != 2 or y.shape != (len(X),):
+        raise ValueError(f"X, y: expected shapes (n, d) and (n,), got {X.shape} and {y.shape}")
     number = _arrays.check_int(number, "number", 0, 2**48)
     if not strength > 0:
         raise ValueError(f"strength: expected a number > 0, got {strength}")

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._validation import seed_of
-from tamis.sever._sets import class_numbers, drop_largest, mask_of, number_of, parts_of
+from tamis.sever._sets import (
+    check_fraction,
+    class_numbers,
+    drop_largest,
+    mask_of,
+    number_of,
+    parts_of,
+)
 from tamis.sever.driver import SeverResult, SeverRound
 from tamis.sever.gradients import as_operator
 
@@ -53,12 +60,20 @@ def remove(
     -------
     SeverResult
         ``scores`` are those of the last round; 0 for examples dropped before.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument out of range, no ``values``, or values of the wrong shape or not finite.
     """
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {KINDS}, got {kind!r}")
+    if kind != "none" and values is None:
+        raise TypeError(f"values: expected a callable for kind {kind!r}, got None")
     n = _arrays.check_int(n, "n", 1, 2**48)
+    rounds = _arrays.check_int(rounds, "rounds", 0, 2**31)
     share = _rows.check_contamination(contamination)
-    dropped = share / 2 if fraction is None else fraction
+    dropped = check_fraction(fraction, share / 2)
     active, scores = np.arange(n), np.zeros(n)
     model = fit(active)
     if kind == "none" or share == 0.0 or values is None:
@@ -68,6 +83,8 @@ def remove(
     history = []
     for number in range(rounds):
         found = values(model, active)
+        if kind == "loss":
+            found = _losses(found, len(active), "values")
         scores = np.zeros(n)
         kept = []
         for members in parts_of(classes, active):
@@ -85,8 +102,7 @@ def remove(
 
 def _score(kind: str, found: Any, members: Any) -> NDArray[np.float64]:
     if kind == "loss":
-        every: NDArray[np.float64] = np.asarray(found, dtype=np.float64)
-        return np.asarray(every[members])
+        return found[members]  # type: ignore[no-any-return]
     table = found[members] if not isinstance(members, slice) else found
     rows = as_operator(table, table.shape[0])
     if not isinstance(rows, np.ndarray):
@@ -101,6 +117,21 @@ def _score(kind: str, found: Any, members: Any) -> NDArray[np.float64]:
         return np.asarray(np.sqrt(np.maximum(squares - 2.0 * (matrix @ mean) + mean @ mean, 0.0)))
     center = np.zeros(rows.shape[1]) if kind == "gradient" else rows.mean(axis=0, dtype=np.float64)
     return np.asarray(np.sqrt(_rows.squared_distances(rows, center)))
+
+
+def _losses(given: Any, number: int, name: str) -> NDArray[np.float64]:
+    """What a user's callable returned, checked: one finite number an example."""
+    losses = np.asarray(given, dtype=np.float64)
+    if losses.shape != (number,):
+        raise ValueError(
+            f"{name}: expected one loss for each of {number} examples, got shape {losses.shape}"
+        )
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        raise ValueError(
+            f"{name}: expected finite losses, got {losses[bad[0]]} for the example at {bad[0]}"
+        )
+    return losses
 
 
 def ransac(
@@ -128,6 +159,7 @@ def ransac(
     SeverResult
         The model is fitted again to those examples; ``scores`` are the losses of the best trial.
     """
+    n = _arrays.check_int(n, "n", 1, 2**48)
     share = _rows.check_contamination(contamination)
     sample = _arrays.check_int(sample, "sample", 1, n + 1)
     trials = _arrays.check_int(trials, "trials", 1, 2**31)
@@ -137,7 +169,7 @@ def ransac(
     best, found = np.inf, np.zeros(n)
     for _ in range(trials):
         model = fit(np.sort(generator.choice(n, sample, replace=False)))
-        loss = np.asarray(losses(model, everyone), dtype=np.float64)
+        loss = _losses(losses(model, everyone), n, "losses")
         total = float(np.partition(loss, size - 1)[:size].sum())
         if total < best:
             best, found = total, loss

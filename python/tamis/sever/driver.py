@@ -13,6 +13,7 @@ from tamis import _arrays, _rows, ops
 from tamis.estimators._validation import seed_of
 from tamis.sever._sets import (
     Indices,
+    check_fraction,
     class_numbers,
     drop_largest,
     mask_of,
@@ -20,7 +21,7 @@ from tamis.sever._sets import (
     parts_of,
 )
 from tamis.sever._spectrum import spectrum
-from tamis.sever.gradients import as_operator
+from tamis.sever.gradients import OuterGradients, as_operator
 
 __all__ = ["SeverResult", "SeverRound", "sever"]
 
@@ -113,7 +114,7 @@ def sever(
         ``"top"`` drops the ``ceil(fraction * m)`` examples of largest score; ``"randomized"`` those
         whose squared score is above a uniform threshold between 0 and the largest, but no more
         than that; ``"filter"`` asks `tamis.iterative_filter`, which drops what no clean gradients
-        explain (dense gradients only).
+        explain; `OuterGradients` and sparse ones are formed for it, other operators refused.
     per_class : array of shape (n,), optional
         Labels: every class is centred, scored and filtered on its own.
     readmit : bool
@@ -171,11 +172,7 @@ def sever(
     rounds = _arrays.check_int(rounds, "rounds", 0, 2**31)
     if rule not in RULES:
         raise ValueError(f"rule: expected one of {RULES}, got {rule!r}")
-    dropped = (
-        _DEFAULT_SHARE * share if fraction is None else _arrays.check_real(fraction, "fraction")
-    )
-    if fraction is not None and not 0.0 < dropped < 1.0:
-        raise ValueError(f"fraction: expected a number in (0, 1), got {dropped}")
+    dropped = check_fraction(fraction, _DEFAULT_SHARE * share)
     n_directions = _arrays.check_int(
         n_directions, "n_directions", 1, ops.spectral.MAX_EIGENPAIRS + 1
     )
@@ -276,8 +273,13 @@ def _iterative_filter(
     part: Any, contamination: float, num_threads: int | None
 ) -> tuple[NDArray[np.bool_], float]:
     """Which rows of one class stay, and the top variance of their gradients, by rule "filter"."""
+    if isinstance(part, OuterGradients):
+        part = part.toarray()
     if not isinstance(part, np.ndarray):
-        raise TypeError("gradients: rule 'filter' needs a dense array")
+        raise TypeError(
+            "gradients: rule 'filter' needs an array, a sparse matrix or OuterGradients, got "
+            f"{type(part).__name__}; the other rules take any LinearOperator"
+        )
     found = ops.iterative_filter(part, contamination, num_threads=num_threads)
     values = np.asarray(found.eigenvalues)
     return np.asarray(found.weights) > 0, float(values[0]) if values.size else 0.0

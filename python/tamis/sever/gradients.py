@@ -18,6 +18,8 @@ from tamis import _arrays, _rows
 
 __all__ = ["OuterGradients", "as_operator"]
 
+_BLOCK_NUMBERS = 1 << 17  # of the rows that several vectors multiply while they are in cache
+
 
 class OuterGradients(LinearOperator):  # type: ignore[misc]
     """Rows ``vec(a_i (x_i - center)')``, ``a_i`` of m numbers: an (n, m q) matrix never formed.
@@ -33,6 +35,8 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
     center : array of shape (d,), optional
         Taken off every example. With an intercept this only names its coordinate differently, and
         about the mean of the examples slopes and intercept do not mix.
+    center_weights : array of shape (n,), optional
+        Makes ``center_weights @ X`` the centre, found when it is needed, with other sums.
 
     Raises
     ------
@@ -49,7 +53,13 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
     """
 
     def __init__(
-        self, coefficients: Any, X: Any, *, intercept: bool = False, center: Any = None
+        self,
+        coefficients: Any,
+        X: Any,
+        *,
+        intercept: bool = False,
+        center: Any = None,
+        center_weights: Any = None,
     ) -> None:
         self.X = X.tocsr() if scipy.sparse.issparse(X) else np.asarray(X)
         a = np.asarray(coefficients, dtype=np.float64)
@@ -61,10 +71,20 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
         if bad.size:
             raise ValueError(f"gradients: expected finite values, got {a[bad[0]]} in row {bad[0]}")
         self.intercept = bool(intercept)
-        self.center = np.zeros(d) if center is None else np.asarray(center, dtype=np.float64)
-        if self.center.shape != (d,):
-            raise ValueError(f"center: expected shape ({d},), got {self.center.shape}")
+        if center is not None and center_weights is not None:
+            raise ValueError("center, center_weights: expected only one of them, got both")
+        if center is None and center_weights is None:
+            center = np.zeros(d)
+        self._center = _vector(center, d, "center")
+        self._center_weights = _vector(center_weights, n, "center_weights")
         super().__init__(np.float64, (n, self.coefficients.shape[1] * (d + self.intercept)))
+
+    @property
+    def center(self) -> Any:
+        """What is taken off every example, (d,)."""
+        if self._center is None:
+            self._center = np.asarray(self.X.T @ self._center_weights)
+        return self._center
 
     def _matmat(self, V: Any) -> Any:
         d, m = self.X.shape[1], self.coefficients.shape[1]
@@ -94,6 +114,28 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
     def _rmatvec(self, u: Any) -> Any:
         return self._rmatmat(np.reshape(u, (-1, 1)))[:, 0]
 
+    def sums(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``U G`` of a few rows of U, (j, n), and the gradients G of one predictor: (j, q)."""
+        weighted = U * self.coefficients[:, 0]
+        total = weighted.sum(axis=1)
+        if self._center is None:  # in the same read
+            out = _weighted_sums(np.vstack([weighted, self._center_weights]), self.X)
+            self._center, out = out[-1], out[:-1]
+        else:
+            out = _weighted_sums(weighted, self.X)
+        out -= np.outer(total, self.center)
+        return np.column_stack([out, total]) if self.intercept else out
+
+    def toarray(self) -> NDArray[np.float64]:
+        """The rows formed: a new array of their shape."""
+        X: Any = self.X
+        X = X.toarray() if scipy.sparse.issparse(X) else X
+        examples = X - self.center
+        if self.intercept:
+            examples = np.column_stack([examples, np.ones(len(examples))])
+        formed = self.coefficients[:, :, None] * examples[:, None, :]
+        return np.asarray(formed.reshape(self.shape))
+
     def nonzero(self) -> tuple[Any, OuterGradients]:
         """Where rows are not zero and those rows; all, uncopied, if they are most.
 
@@ -112,6 +154,27 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
             intercept=self.intercept,
             center=self.center,
         )
+
+
+def _vector(given: Any, size: int, name: str) -> Any:
+    """``given`` as float64, (size,); None as it is."""
+    if given is None:
+        return None
+    vector = np.asarray(given, dtype=np.float64)
+    if vector.shape != (size,):
+        raise ValueError(f"{name}: expected shape ({size},), got {vector.shape}")
+    return vector
+
+
+def _weighted_sums(U: NDArray[np.float64], X: Any) -> NDArray[np.float64]:
+    """``U X`` of a few rows of U, (j, n) times (n, d), with one read of a dense X from memory."""
+    if len(U) == 1 or not isinstance(X, np.ndarray):
+        return np.asarray((X.T @ U.T).T)
+    out = np.zeros((len(U), X.shape[1]))
+    for rows in _rows.blocks(X, _BLOCK_NUMBERS):
+        for j in range(len(U)):  # one by one: BLAS may be slow at few
+            out[j] += U[j, rows] @ X[rows]
+    return out
 
 
 def as_operator(gradients: Any, rows: int) -> Any:
