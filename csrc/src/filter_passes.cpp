@@ -216,7 +216,7 @@ class CpuPasses final : public detail::FilterPasses {
     }
     auto moments = detail::add_moments(sums, widened(centre_).data(), rows_.d);
     const double mass = moments.mass;
-    out.change.limited = (static_cast<double>(x_.rows) - mass) - task.budget > detail::kBudgetSlack;
+    out.change.limited = over_budget(mass, task.budget);
     out.histograms = counts.histograms(task.cuts, squares);
     out.image = Block{rows_.d, std::vector<double>(task.block.numbers.size())};
     for (int c = 0; c < k; ++c) {
@@ -241,17 +241,17 @@ class CpuPasses final : public detail::FilterPasses {
     const auto m = static_cast<std::size_t>(packed.count);
     detail::Sweep out;
     out.reads = 0;
-    detail::Survivors& after = out.change.survivors;
-    after = before;
-    // About the centre of the ball: sum of the rows, and of their squares.
-    std::vector<double> shift = before.mean;
-    double square = before.trace;
-    for (std::size_t j = 0; j < shift.size(); ++j) {
-      shift[j] -= static_cast<double>(centre_[j]);
-      square += shift[j] * shift[j];
-      shift[j] *= before.mass;
+    // About the centre of the ball.
+    detail::MomentSums sums;
+    sums.shift.assign(before.mean.begin(), before.mean.end());
+    sums.square = before.trace;
+    for (std::size_t j = 0; j < sums.shift.size(); ++j) {
+      sums.shift[j] -= static_cast<double>(centre_[j]);
+      sums.square += sums.shift[j] * sums.shift[j];
+      sums.shift[j] *= before.mass;
     }
-    square *= before.mass;
+    sums.square *= before.mass;
+    sums.mass = before.mass;
     std::vector<T> z(m);
     std::vector<std::int64_t> changed;
     const auto between = [](double z, double a, double b) {
@@ -274,27 +274,21 @@ class CpuPasses final : public detail::FilterPasses {
       if (inside == (weights_[i] > T(0.5))) return;
       changed.push_back(i);
       const double sign = inside ? 1.0 : -1.0;
-      after.mass += sign;
-      for (std::size_t j = 0; j < shift.size(); ++j) {
+      sums.mass += sign;
+      for (std::size_t j = 0; j < sums.shift.size(); ++j) {
         const double x = static_cast<double>(row[j]) - static_cast<double>(centre_[j]);
-        shift[j] += sign * x;
-        square += sign * x * x;
+        sums.shift[j] += sign * x;
+        sums.square += sign * x * x;
       }
     };
     for (std::size_t chunk = 0; chunk < close_.size(); ++chunk) {
       const std::int64_t first = static_cast<std::int64_t>(chunk) * close_rows_;
       for (const Close<T>& at : close_[chunk]) visit(first + at.row, at.cut, at.z);
     }
-    const double excess = (static_cast<double>(x_.rows) - after.mass) - task.budget;
-    out.change.limited = excess > detail::kBudgetSlack;
+    out.change.limited = over_budget(sums.mass, task.budget);
     if (out.change.limited) return out;
-    after.trace = square / after.mass;
-    for (std::size_t j = 0; j < shift.size(); ++j) {
-      const double along = shift[j] / after.mass;
-      after.mean[j] = static_cast<double>(centre_[j]) + along;
-      after.trace -= along * along;
-    }
-    after.trace = std::max(after.trace, 0.0);
+    auto moments = detail::add_moments({std::move(sums)}, widened(centre_).data(), rows_.d);
+    out.change.survivors = {std::move(moments.mean), moments.trace, moments.mass};
     for (const std::int64_t i : changed) set_weight(i, !(weights_[i] > T(0.5)), out.change);
     return out;
   }
@@ -598,6 +592,10 @@ class CpuPasses final : public detail::FilterPasses {
       tile.ahead = {0, ahead};
     }
     kernels_.project(tile, origin_.data(), packed.v.data(), packed.count, z);
+  }
+
+  bool over_budget(double mass, double budget) const {
+    return (static_cast<double>(x_.rows) - mass) - budget > detail::kBudgetSlack;
   }
 
   double distance2(const T* row, const T* centre) const {

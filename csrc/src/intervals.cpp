@@ -1,3 +1,5 @@
+// Intervals of projections, from histograms. Past the usual 400 lines by a few: the rules share how
+// a histogram is read.
 #include "src/detail/intervals.hpp"
 
 #include <algorithm>

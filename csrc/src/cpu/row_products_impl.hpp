@@ -5,6 +5,8 @@
 // the accumulator is folded in halves: L/2 + L/2, and so on down to one. A weighted sum takes its
 // rows in order, one fma each. Which rows and columns share a pass through the registers changes
 // nothing, so each machine groups them as its registers allow (Tiling).
+//
+// Past the usual 400 lines by a few: all kernels are made of the same few walks over rows.
 #include <cstdint>
 
 #include "src/detail/row_products_backend.hpp"
@@ -97,6 +99,21 @@ template <class T>
   if (ahead != 0) __builtin_prefetch(from + ahead, 0, 2);
 }
 
+/// One vector of a few centred rows times kColumns columns of V.
+template <class T, int kRows, int kColumns>
+[[gnu::always_inline]] inline void multiply_vector(const Wide<T>* x, const T* v,
+                                                   std::int64_t stride, std::int64_t j,
+                                                   Wide<T>* acc) {
+  TAMIS_UNROLL
+  for (int c = 0; c < kColumns; ++c) {
+    const Wide<T> vc = Wide<T>::load(v + c * stride + j);
+    TAMIS_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      acc[r * kColumns + c] = Wide<T>::fma(x[r], vc, acc[r * kColumns + c]);
+    }
+  }
+}
+
 /// One vector of a few rows, centred, and its products with kColumns columns of V. `left`: numbers
 /// of the last vector, or 0 for a whole one.
 template <class T, int kRows, int kColumns>
@@ -111,14 +128,7 @@ template <class T, int kRows, int kColumns>
     fetch(row[r] + j, ahead);
     x[r] = W::sub(left == 0 ? W::load(row[r] + j) : W::load_first(row[r] + j, left), about);
   }
-  TAMIS_UNROLL
-  for (int c = 0; c < kColumns; ++c) {
-    const W vc = W::load(v + c * stride + j);
-    TAMIS_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      acc[r * kColumns + c] = W::fma(x[r], vc, acc[r * kColumns + c]);
-    }
-  }
+  multiply_vector<T, kRows, kColumns>(x, v, stride, j, acc);
 }
 
 /// A few rows times kColumns columns of V, all sums in registers. Several rows share what is loaded
@@ -205,11 +215,11 @@ void project_columns(const RowTile<T>& tile, const T* centre, const T* v, int k,
   }
 }
 
+/// Columns c to k of V.
 template <class T>
-void project_all(RowTile<T> tile, const T* centre, const T* v, int k, T* z) {
+void project_from(int c, RowTile<T> tile, const T* centre, const T* v, int k, T* z) {
   constexpr int kColumns = Tiling::columns;
   const std::int64_t stride = padded<T>(tile.d);
-  int c = 0;
   for (; c + kColumns <= k; c += kColumns) {
     project_columns<T, kColumns>(tile, centre, v + c * stride, k, z + c);
     tile.ahead = {};  // has been asked for
@@ -382,7 +392,7 @@ void accumulate_all(RowTile<T> tile, const T* centre, const T* a, int k, T* y) {
 
 #define TAMIS_DEFINE(T)                                                               \
   void project(const RowTile<T>& tile, const T* centre, const T* v, int k, T* z) {    \
-    project_all(tile, centre, v, k, z);                                               \
+    project_from(0, tile, centre, v, k, z);                                           \
   }                                                                                   \
   void distances2(const RowTile<T>& tile, const T* centre, T* out) {                  \
     distances2_all(tile, centre, out);                                                \
@@ -401,4 +411,4 @@ TAMIS_DEFINE(double)
 #undef TAMIS_DEFINE
 
 }  // namespace tamis::cpu::TAMIS_ISA
-#undef TAMIS_UNROLL
+#undef TAMIS_ROLLED  // TAMIS_UNROLL goes on to sweep_rows_impl.hpp

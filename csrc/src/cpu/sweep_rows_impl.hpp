@@ -2,12 +2,6 @@
 // bit for bit. Only which of them share a walk over the rows differs.
 #include "src/detail/sweep_rows_backend.hpp"
 
-#if defined(__GNUC__) && !defined(__clang__)
-#define TAMIS_UNROLL _Pragma("GCC unroll 16")
-#else
-#define TAMIS_UNROLL
-#endif
-
 namespace tamis::cpu::TAMIS_ISA {
 namespace {
 
@@ -32,14 +26,7 @@ template <class T, int kRows, int kColumns>
     square[r] = W::fma(from, from, square[r]);
     x[r] = W::sub(raw, about);
   }
-  TAMIS_UNROLL
-  for (int c = 0; c < kColumns; ++c) {
-    const W vc = W::load(v + c * stride + j);
-    TAMIS_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      acc[r * kColumns + c] = W::fma(x[r], vc, acc[r * kColumns + c]);
-    }
-  }
+  multiply_vector<T, kRows, kColumns>(x, v, stride, j, acc);
 }
 
 /// kRows rows from row t on: eight columns and the distances.
@@ -92,7 +79,6 @@ template <class T>
 void measure_all(RowTile<T> tile, const T* origin, const T* v, int k, T* z, const T* centre,
                  T* square) {
   int c = 0;
-  const std::int64_t stride = padded<T>(tile.d);
   if constexpr (kWalkOnce) {
     if (k >= 8) {
       int t = 0;
@@ -109,19 +95,7 @@ void measure_all(RowTile<T> tile, const T* origin, const T* v, int k, T* z, cons
     first.ahead.odd = tile.ahead.even = 0;
     distances2_all(first, centre, square);
   }
-  for (; c + 8 <= k && Tiling::columns == 8; c += 8) {
-    project_columns<T, 8>(tile, origin, v + c * stride, k, z + c);
-    tile.ahead = {};
-  }
-  for (; c + 4 <= k && Tiling::columns >= 4; c += 4) {
-    project_columns<T, 4>(tile, origin, v + c * stride, k, z + c);
-    tile.ahead = {};
-  }
-  for (; c + 2 <= k; c += 2) {
-    project_columns<T, 2>(tile, origin, v + c * stride, k, z + c);
-    tile.ahead = {};
-  }
-  if (c < k) project_columns<T, 1>(tile, origin, v + c * stride, k, z + c);
+  project_from(c, tile, origin, v, k, z);
 }
 
 template <class T>
@@ -139,9 +113,6 @@ void add_tile(const RowTile<T>& tile, const T* centre, const T* a, int k, T* y, 
   constexpr std::int64_t width = detail::kWide<T>;
   constexpr int kAtLeastOne = kColumns > 0 ? kColumns : 1;
   const std::int64_t stride = padded<T>(tile.d);
-  const bool odd = j / width % 2 != 0;
-  const std::int64_t ahead[2] = {odd ? tile.ahead.odd : tile.ahead.even,
-                                 odd ? tile.ahead.even : tile.ahead.odd};
   W acc[kVectors * kAtLeastOne];
   W sum[kVectors];
   W about[kVectors];
@@ -160,7 +131,6 @@ void add_tile(const RowTile<T>& tile, const T* centre, const T* a, int k, T* y, 
     TAMIS_UNROLL
     for (int u = 0; u < kVectors; ++u) {
       const T* from = row + u * width;
-      fetch(from, ahead[u % 2]);
       x[u] = W::sub(kPartial ? W::load_first(from, static_cast<int>(tile.d - j)) : W::load(from),
                     about[u]);
       add_to(sum[u], x[u]);
@@ -199,7 +169,7 @@ void add_columns(const RowTile<T>& tile, const T* centre, const T* a, int k, T* 
 }
 
 template <class T>
-void accumulate_and_add_all(RowTile<T> tile, const T* centre, const T* a, int k, T* y) {
+void accumulate_and_add_all(const RowTile<T>& tile, const T* centre, const T* a, int k, T* y) {
   constexpr int kColumns = Tiling::columns;
   const std::int64_t stride = padded<T>(tile.d);
   T* total = y + k * stride;
@@ -207,7 +177,6 @@ void accumulate_and_add_all(RowTile<T> tile, const T* centre, const T* a, int k,
     return add_columns<T, kColumns>(tile, centre, a, k, y, total);
   }
   add_columns<T, 0>(tile, centre, a, k, y, total);
-  tile.ahead = {};
   accumulate_all(tile, centre, a, k, y);
 }
 
