@@ -77,7 +77,7 @@ class Pass {
     const auto& kernels = detail::row_kernels<T>();
     const int k = static_cast<int>(vectors_);
     // Sums are loaded and stored once a tile; rows read once need not stay in the first cache.
-    const bool large = detail::is_large(rows_);
+    const bool large = true;
     const int tile = large ? detail::tile_rows<T>(rows_.d) : detail::kFlush;
     const std::int64_t ahead = large ? detail::ahead_of(rows_) : 0;
     const T* rows[detail::kFlush];

@@ -183,8 +183,9 @@ Moments add_moments(const std::vector<MomentSums>& sums, const double* centre, s
 template <class T>
 Moments row_moments(const Rows<T>& rows, const T* weights, const T* centre, int num_threads);
 
-/// Numbers near the mean of the rows: about them nothing is lost to cancellation.
+/// Numbers near the mean of the rows, that of about `look` of them: about them nothing is lost to
+/// cancellation.
 template <class T>
-Aligned<T> near_mean(const Rows<T>& rows, const T* weights);
+Aligned<T> near_mean(const Rows<T>& rows, const T* weights, std::int64_t look = 256);
 
 }  // namespace tamis::detail

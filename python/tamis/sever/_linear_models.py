@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,17 @@ import scipy.sparse
 
 from tamis.sever import losses
 
-__all__ = ["dense", "is_hinge", "loss_of", "may_write", "predictions", "steps", "subgradients"]
+__all__ = [
+    "dense",
+    "is_hinge",
+    "is_linear",
+    "loss_of",
+    "may_write",
+    "predictions",
+    "residual_limit",
+    "steps",
+    "subgradients",
+]
 
 
 def steps(estimator: Any) -> tuple[Any, Any]:
@@ -35,16 +46,44 @@ def dense(coefficients: Any) -> Any:
     return np.asarray(coefficients.toarray() if sparse else coefficients)
 
 
-def predictions(model: Any, Z: Any) -> Any:
-    """``model.predict(Z)`` of a regressor, float64 (n,); without its checks where it is linear."""
+def is_linear(model: Any) -> bool:
+    """Whether a regressor predicts by ``coef_`` and ``intercept_`` alone."""
     from sklearn.linear_model import Ridge, SGDRegressor
 
     own = getattr(type(model), "predict", None)  # Ridge's is that of most linear regressors
-    if own is not Ridge.predict and own is not SGDRegressor.predict:
+    return own is Ridge.predict or own is SGDRegressor.predict
+
+
+def predictions(model: Any, Z: Any) -> Any:
+    """``model.predict(Z)`` of a regressor, float64 (n,); without its checks where it is linear."""
+    if not is_linear(model):
         return np.asarray(model.predict(Z), dtype=np.float64).ravel()
     z = Z @ dense(model.coef_).ravel()
     z += model.intercept_
     return z
+
+
+def residual_limit(model: Any) -> float:
+    """Where a regressor's loss turns from squared to linear, as Huber's does; infinite if nowhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not linear, or another loss.
+    """
+    name = type(model).__name__
+    if name == "HuberRegressor":
+        return float(model.epsilon * model.scale_)
+    if name == "SGDRegressor" and model.loss == "huber":
+        return float(model.epsilon)
+    if name == "SGDRegressor" and model.loss != "squared_error":
+        raise ValueError(f"estimator: no gradient is known of SGDRegressor's loss {model.loss!r}")
+    if not hasattr(model, "coef_"):
+        raise TypeError(
+            f"estimator: expected a linear regressor (with coef_), got {name}; "
+            "tamis.sever.sever takes any learner with its gradients"
+        )
+    return math.inf
 
 
 def subgradients(model: Any, examples: int) -> Any:

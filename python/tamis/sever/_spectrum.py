@@ -2,7 +2,8 @@
 
 Three ways to the same answer, by what the gradients are: dense ones go to `power_iteration`; outer
 products of one coefficient with dense examples to `covariance_apply`, whose weights are the squared
-coefficients; all others are multiplied by from both sides.
+coefficients (of a regression the first such product comes out of the read that finds them); all
+others are multiplied by from both sides.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scipy.linalg import lapack
 from scipy.sparse.linalg import aslinearoperator
 
 from tamis import ops
-from tamis.sever.gradients import OuterGradients
+from tamis.sever.gradients import OuterGradients, RegressionGradients, is_native
 
 __all__ = ["Spectrum", "spectrum"]
 
@@ -70,6 +71,7 @@ def spectrum(
         Deterministic.
     """
     n, p = gradients.shape
+    everyone = center_rows is None
     weights = np.ones(n) if center_rows is None else center_rows.astype(np.float64)
     weights /= weights.sum()
     k = min(k, n, p)
@@ -78,33 +80,45 @@ def spectrum(
             mean = np.asarray(weights @ gradients, dtype=np.float64)
             return _dense(gradients, mean, k, num_threads)
         gradients = aslinearoperator(gradients)
-    alive, read = slice(None), gradients
-    if isinstance(gradients, OuterGradients):
+    alive, block, images, moments = slice(None), None, None, None
+    if isinstance(gradients, RegressionGradients):
+        if start is None:
+            gradients = gradients.outer()
+        else:
+            block = _warm_block(start)
+            gradients, sums, product = gradients.look(block[:-1], num_threads)
+            moments = _SecondMoments(gradients, sums, n, num_threads)
+            images = moments(block, product)
+    read = gradients
+    if moments is None and isinstance(gradients, OuterGradients):
         alive, read = gradients.nonzero()
         if not read.shape[0]:
             return Spectrum(0.0, np.zeros(n))
-    block = None
-    fused = _is_fused(read)
-    if fused:
-        mean, apply = _fused(read, weights[alive], n, center_rows is None, num_threads)
-    else:
-        mean = np.asarray(read.rmatvec(weights[alive]), dtype=np.float64)
-    rows = _Centered(read, mean, n - read.shape[0])
+        if is_native(read.X) and read.coefficients.shape[1] == 1:
+            sums = _sums(read, weights[alive], n, everyone, num_threads)
+            moments = _SecondMoments(read, sums, n, num_threads)
+    mean = np.asarray(read.rmatvec(weights[alive])) if moments is None else moments.mean
     if not np.isfinite(mean).all():
         raise _not_finite(gradients.matvec(np.ones(p)))
+    rows = _Centered(read, mean, n - read.shape[0])
     if min(rows.shape) <= _LAPACK_SIDE + k:
+        block = None
         table = rows.matmat(np.eye(p)) if p <= n else rows.rmatmat(np.eye(rows.shape[0])).T
         u, sizes, _ = np.linalg.svd(table, full_matrices=False)
         top, projections = float(sizes[0] ** 2), u[:, :k] * sizes[:k]
-    elif rows.shape[0] < p and not fused:  # the shorter side has the cheaper basis
-        squares, vectors = _block_krylov(lambda U: rows.matmat(rows.rmatmat(U)), rows.shape[0], k)
+    elif rows.shape[0] < p and moments is None:  # the shorter side has the cheaper basis
+        side = rows.shape[0]
+        squares, vectors = _block_krylov(
+            lambda U: rows.matmat(rows.rmatmat(U)), _random_block(side, k + _GUARDS), k
+        )
         top, projections = float(squares[0]), vectors[:, :k] * np.sqrt(squares)
     else:
-        if not fused:
-            apply = _both_sides(rows)
-        elif start is None:
+        if moments is not None and start is None:
             start = _sampled_start(read, k, num_threads)
-        _, block = _block_krylov(apply, p, k, start)
+        if block is None:
+            block = _random_block(p, k + _GUARDS) if start is None else _warm_block(start)
+        apply = _both_sides(rows) if moments is None else moments
+        _, block = _block_krylov(apply, block, k, warm=start is not None, images=images)
         projections = rows.matmat(block[:, :k])
         top = float(np.square(projections[:, 0]).sum())
     found = np.sqrt(np.square(projections).sum(axis=1))
@@ -140,26 +154,22 @@ class _Centered:
 
 
 def _block_krylov(
-    apply: Callable[[Any], Any], side: int, k: int, start: Any = None, guards: int = _GUARDS
+    apply: Callable[[Any], Any], block: Any, k: int, *, warm: bool = False, images: Any = None
 ) -> tuple[Vector, Vector]:
     """The k largest eigenvalues of a symmetric operator, their eigenvectors, and some to spare.
 
+    block : orthonormal columns to start from; ``warm``: better ones than random, but for the first.
+    images : what the operator makes of the block, if that is known
     The first k columns are orthonormal, the others merely good to start from.
 
     Musco and Musco, NeurIPS 2015: all blocks are kept, and each pass multiplies a few vectors at
     once, which costs little more than one. The images of the last pass are at hand, so that what is
     returned is one power step better than what the residual r was measured on. For k = 1, Mu is
     returned, with a variance of at least ``|Mu|^2 / top``; none exceeds ``top + r^2 / gap``. So at
-    most ``r^2 / gap * (top - gap) / top`` is missed. A vector of the first block is always random:
-    what a start does not know of is found.
+    most ``r^2 / gap * (top - gap) / top`` is missed.
     """
-    if start is None:
-        block = np.random.default_rng(0).standard_normal((side, min(k + guards, side)))
-    else:
-        block = np.column_stack([_random(side), start[:, :-1]])
-    width = block.shape[1]
-    block = _orthonormal(block)
-    basis, images = block, apply(block)
+    side, width = block.shape
+    basis, images = block, apply(block) if images is None else images
     before = np.zeros(k)
     while True:
         if not np.isfinite(images[:, -1]).all():
@@ -175,7 +185,7 @@ def _block_krylov(
         if gap > 0.0 and top[k - 1] > _ZERO * top[0]:
             error *= max(values[k] / top[k - 1], _LEAST_LEFT)  # what the last step leaves of it
         settled = min(np.abs(top - before).max() * gap, error) <= _TOLERANCE * top[0] * gap
-        if basis is block and start is not None:  # one that is no better than what is random
+        if basis is block and warm:  # one that is no better than what is random
             settled = settled and top[k - 1] > 2.0 * (basis[:, 0] @ images[:, 0])
         if settled or basis.shape[1] + width > min(side, _MAX_BASIS):
             sizes = np.linalg.norm(stepped[:, :k], axis=0)
@@ -202,60 +212,70 @@ def _random(side: int) -> Vector:
     return np.random.default_rng(0).standard_normal(side)
 
 
+def _random_block(side: int, width: int) -> Any:
+    return _orthonormal(np.random.default_rng(0).standard_normal((side, min(width, side))))
+
+
+def _warm_block(start: Any) -> Any:
+    """Directions to start from after a random one: what they do not know of is found."""
+    return _orthonormal(np.column_stack([_random(len(start)), start[:, :-1]]))
+
+
 def _both_sides(rows: Any) -> Callable[[Any], Any]:
     return lambda V: rows.rmatmat(rows.matmat(V))
 
 
-def _is_fused(rows: Any) -> bool:
-    """Whether one native pass multiplies by the rows and their transpose."""
-    return (
-        isinstance(rows, OuterGradients)
-        and isinstance(rows.X, np.ndarray)
-        and rows.X.dtype == np.float64
-        and rows.X.strides[1] == rows.X.itemsize
-        and rows.coefficients.shape[1] == 1
-        and rows.X.shape[1] <= ops.spectral.MAX_COLUMNS
-    )
+class _SecondMoments:
+    """``V -> sum_i (g_i - mean)(g_i - mean)' V`` of one predictor's gradients, in one native pass.
 
+    ``sum a_i^2 (x_i - c)(x_i - c)'`` is a weighted covariance; intercept and mean are corrections
+    of rank two each.
 
-def _fused(
-    rows: OuterGradients, weights: Vector, n: int, everyone: bool, num_threads: int | None
-) -> tuple[Vector, Callable[[Any], Any]]:
-    """``mean = sum_i weights_i g_i``, and ``V -> sum_i (g_i - mean)(g_i - mean)' V`` in one pass.
-
-    n: number of rows, those of zeros that are not here included. ``everyone``: ``mean`` is the mean
-    of all. ``sum a_i^2 (x_i - c)(x_i - c)'`` is a weighted covariance; intercept and mean are
-    corrections of rank two each.
+    sums : those of the gradients by the weights of their centre, by 1 / n, and by a, (3, p)
+    n : number of rows, those of zeros that are not here included
     """
-    a = rows.coefficients[:, 0]
-    squares = np.square(a)
-    total = squares.sum()
-    d, p = rows.X.shape[1], rows.shape[1]
-    U = np.empty((2 - everyone + rows.intercept, len(a)))
+
+    def __init__(self, rows: OuterGradients, sums: Any, n: int, num_threads: int | None) -> None:
+        self.rows, self.num_threads = rows, num_threads
+        self.squares = np.square(rows.coefficients[:, 0])
+        d, p = rows.X.shape[1], rows.shape[1]
+        self.mean, whole, mixed = sums
+        self.left, self.right = left, right = np.zeros((4, p)), np.zeros((4, p))
+        left[0], right[0] = n * self.mean, -whole
+        left[1], right[1] = n * (whole - self.mean), -self.mean
+        if rows.intercept:  # the products of ones with the examples and with themselves
+            left[2, d] = right[3, d] = 1.0
+            right[2] = mixed
+            left[3, :d] = mixed[:d]
+
+    def __call__(self, V: Any, product: Any = None) -> Any:
+        """``product``: ``sum a_i^2 (x_i - c)(x_i - c)' V`` by the slopes in V, if that is known."""
+        d = self.rows.X.shape[1]
+        if product is None:
+            product = self.squares.sum() * ops.covariance_apply(
+                self.rows.X,
+                V[:d],
+                weights=self.squares,
+                mean=self.rows.center,
+                num_threads=self.num_threads,
+            )
+        out = self.left.T @ (self.right @ V)
+        out[:d] += product
+        return out
+
+
+def _sums(
+    rows: OuterGradients, weights: Vector, n: int, everyone: bool, num_threads: int | None
+) -> Any:
+    """What `_SecondMoments` wants. ``everyone``: ``weights`` are 1 / n."""
+    U = np.empty((2 - everyone + rows.intercept, rows.shape[0]))
     U[0] = weights
     if not everyone:
         U[1] = 1.0 / n
     if rows.intercept:
-        U[-1] = a
-    sums = rows.sums(U, num_threads)
-    mean, whole = sums[0], sums[0 if everyone else 1]
-    left, right = np.zeros((4, p)), np.zeros((4, p))
-    left[0], right[0] = n * mean, -whole
-    if not everyone:
-        left[1], right[1] = n * (whole - mean), -mean
-    if rows.intercept:  # the products of ones with the examples and with themselves
-        left[2, d] = right[3, d] = 1.0
-        right[2] = sums[-1]
-        left[3, :d] = sums[-1, :d]
-
-    def apply(V: Any) -> Any:
-        out = left.T @ (right @ V)
-        out[:d] += total * ops.covariance_apply(
-            rows.X, V[:d], weights=squares, mean=rows.center, num_threads=num_threads
-        )
-        return out
-
-    return mean, apply
+        U[-1] = rows.coefficients[:, 0]
+    found = rows.sums(U, num_threads)
+    return found[0], found[0 if everyone else 1], found[-1]
 
 
 def _sampled_start(rows: OuterGradients, k: int, num_threads: int | None) -> Any:
@@ -264,8 +284,9 @@ def _sampled_start(rows: OuterGradients, k: int, num_threads: int | None) -> Any
     m, p = some.shape
     if some.X.size < _LARGE or not some.coefficients.any():
         return None
-    _, apply = _fused(some, np.full(m, 1.0 / m), m, True, num_threads)
-    return _block_krylov(apply, p, k, guards=1)[1]
+    sums = _sums(some, np.full(m, 1.0 / m), m, True, num_threads)
+    moments = _SecondMoments(some, sums, m, num_threads)
+    return _block_krylov(moments, _random_block(p, k + 1), k)[1]
 
 
 def _not_finite(images: Any) -> ValueError:

@@ -22,7 +22,7 @@ from tamis.sever._sets import (
     parts_of,
 )
 from tamis.sever._spectrum import spectrum
-from tamis.sever.gradients import OuterGradients, as_operator
+from tamis.sever.gradients import OuterGradients, RegressionGradients, as_operator
 
 __all__ = ["SeverResult", "SeverRound", "sever"]
 
@@ -276,6 +276,8 @@ def _iterative_filter(
     part: Any, contamination: float, num_threads: int | None
 ) -> tuple[NDArray[np.bool_], float]:
     """Which rows of one class stay, and the top variance of their gradients, by rule "filter"."""
+    if isinstance(part, RegressionGradients):
+        part = part.outer()
     if isinstance(part, OuterGradients):
         part = part.toarray()
     if not isinstance(part, np.ndarray):
@@ -338,7 +340,7 @@ def _best(
         own = rows[members]
         number = number_of(share, len(own)) if scores[own].any() else 0
         kept.append(own[drop_largest(scores[own], own, order, number)])
-    return np.sort(np.concatenate(kept))
+    return np.sort(np.concatenate(kept)) if len(kept) > 1 else kept[0]
 
 
 def _check_classes(classes: Indices | None, per_class: Any, rows: Indices) -> None:
