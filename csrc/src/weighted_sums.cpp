@@ -111,19 +111,9 @@ class Pass {
         task_.y[c * rows_.d + j] = sum;
       }
     }
-    if (!finite) explain();
-  }
-
-  /// No weight that is not finite leaves all sums finite, so nobody need have looked before.
-  [[noreturn]] void explain() const {
-    std::vector<T> used(static_cast<std::size_t>(rows_.count), T(0));
-    for (std::int64_t c = 0; c < vectors_; ++c) {
-      const T* weights = u_ + c * task_.u.row_stride;
-      for (std::int64_t i = 0; i < rows_.count; ++i) {
-        detail::check_weight(task_, weights[i], c, i);
-        if (weights[i] != T(0)) used[static_cast<std::size_t>(i)] = T(1);
-      }
-    }
+    if (finite) return;
+    const auto used =
+        detail::used_rows<T>(task_, [&](std::int64_t c) { return u_ + c * task_.u.row_stride; });
     detail::fail_on_bad_row(task_.op, rows_, used.data());
     detail::fail_on_overflow(task_);
   }
