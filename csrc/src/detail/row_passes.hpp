@@ -92,13 +92,6 @@ std::int64_t ahead_of(const Rows<T>& rows) {
   return std::max<std::int64_t>(fit, tile_rows<T>(rows.d)) * rows.stride;
 }
 
-/// Tables up to this size stay in the last-level cache, where hardware prefetchers do without help.
-inline constexpr std::int64_t kCachedBytes = std::int64_t{32} << 20;
-template <class T>
-bool is_large(const Rows<T>& rows) {
-  return rows.count > kCachedBytes / (rows.d * static_cast<std::int64_t>(sizeof(T)));
-}
-
 /// How a pass reads that projects rows on k columns and then sums the same rows.
 struct Reading {
   Ahead products;
@@ -111,10 +104,10 @@ struct Reading {
 /// and half of the memory is asked for during the products, half during the sums.
 template <class T>
 Reading reading_of(const Rows<T>& rows, std::int64_t k) {
-  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10;
+  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10, kCached = 32 << 20;
   const std::int64_t row_bytes = rows.d * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t ahead = ahead_of(rows);
-  if (ahead != 0 && is_large(rows) &&
+  if (ahead != 0 && rows.count > kCached / row_bytes &&
       k * padded<T>(rows.d) * static_cast<std::int64_t>(sizeof(T)) <= kColumnBytes) {
     const std::int64_t near = std::max<std::int64_t>(kNear / row_bytes, 1) * rows.stride;
     return {{near, near}, {}, true};
