@@ -152,6 +152,24 @@ def covariance(n: int, d: int, k: int, dtype: str, given: bool) -> Callable[[], 
     return prepare
 
 
+def sums(n: int, d: int, j: int, dtype: str) -> Callable[[], Work]:
+    def prepare() -> Work:
+        torch = card()
+        X = rows(n, d, dtype)
+        U = torch.randn(j, n, device="cuda", dtype=X.dtype)
+
+        def check() -> None:
+            few, weights = X[:200_000], U[:, :200_000].contiguous()
+            exact = weights.double() @ few.double()
+            got = tamis.weighted_sums(few, weights)
+            close(got, exact, 1e-5 if dtype == "float32" else 1e-12, "weighted_sums")
+
+        calls = {TAMIS: lambda: tamis.weighted_sums(X, U), "torch U @ X": lambda: U @ X}
+        return Work(calls, check, X.nbytes + U.nbytes + 8 * j * d, "read")
+
+    return prepare
+
+
 def scores(n: int, d: int, k: int, dtype: str) -> Callable[[], Work]:
     def prepare() -> Work:
         torch = card()
@@ -306,6 +324,11 @@ CASES = [
         Case("projection_scores", f"1000000 x 512, k = {k}, {dtype}",
              scores(1_000_000, 512, k, dtype), k == 8 and dtype == "float32")
         for k, dtype in ((1, "float32"), (8, "float32"), (32, "float32"), (8, "float64"))
+    ),
+    *(
+        Case("weighted_sums", f"1000000 x 512, j = {j}, {dtype}",
+             sums(1_000_000, 512, j, dtype), j == 4 and dtype == "float32")
+        for j, dtype in ((1, "float32"), (4, "float32"), (32, "float32"), (4, "float64"))
     ),
     Case("power_iteration", "1000000 x 512, float32", eigenpair(1_000_000, 512), True),
     Case("power_iteration", "50000 x 512, float32", eigenpair(50_000, 512)),

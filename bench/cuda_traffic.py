@@ -113,6 +113,16 @@ def scores(n: int, d: int, k: int, dtype: Any) -> Callable[[Emulator], Work]:
     return prepare
 
 
+def sums(n: int, d: int, j: int, dtype: Any) -> Callable[[Emulator], Work]:
+    def prepare(machine: Emulator) -> Work:
+        values, weights = rows(n, d, dtype), rows(j, n, dtype)
+        X, U = machine.array(values), machine.array(weights)
+        necessary = values.nbytes + weights.nbytes + 8 * j * d
+        return Work(lambda: tamis.weighted_sums(X, U), necessary)
+
+    return prepare
+
+
 def filtered(n: int, d: int, rule: Any) -> Callable[[Emulator], Work]:
     """A tenth of the rows in a cluster. Necessary is one read of the rows."""
 
@@ -156,6 +166,15 @@ CASES = [
             "k = 32, float32": (32, "f4"),
             "k = 8, float64": (8, "f8"),
         }.items()
+    ),
+    *(
+        Case("weighted_sums", "20000 x 512, " + label, sums(20000, 512, *how), target)
+        for label, how, target in (
+            ("j = 1, float32", (1, "f4"), 1.15),
+            ("j = 4, float32", (4, "f4"), 1.15),
+            ("j = 32, float32", (32, "f4"), None),  # U is small, and read again from the cache
+            ("j = 4, float64", (4, "f8"), 1.15),
+        )
     ),
     # Medians; distances and first weights; the ball; rows that repeat; the last scores: once.
     *(

@@ -38,6 +38,19 @@ def torch_two_pass(X: Array, V: Array) -> Callable[[], Any]:
     return lambda: x.T @ (x @ v)
 
 
+def sums(X: Array, U: Array) -> dict[str, Callable[[], Any]]:
+    """Weighted sums of the rows: one product, and one product a sum, which reads X as often."""
+    calls: dict[str, Callable[[], Any]] = {
+        "numpy U @ X": lambda: np.asarray(U @ X),
+        "numpy u @ X, one by one": lambda: np.stack([u @ X for u in U]),
+    }
+    torch = peers.torch_or_none()
+    if torch is not None:
+        x, u = torch.from_numpy(X), torch.from_numpy(U)
+        calls["torch u @ x"] = lambda: u @ x
+    return calls
+
+
 def reads(X: Array, threads: int) -> dict[str, Callable[[], Any]]:
     """Reductions that read X once and write nothing: the fastest one is the memory's limit."""
     flat = X.reshape(-1)

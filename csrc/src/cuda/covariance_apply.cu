@@ -107,8 +107,8 @@ void one_read(const Product<T>& product, ProductStatus* status, Workspace& works
   }
   ProductShape shape = product_shape<T>(across_for<T>(d), static_cast<int>(product.k), true);
   const BlockSums sums = split(shape, product, workspace, call);
-  launch_product<T, true>(product, shape, KnownProjections<T>{}, sums,
-                          dim3(static_cast<unsigned>(sums.blocks)), status, call);
+  launch_product<T, ProductWork::all>(product, shape, KnownProjections<T>{}, sums,
+                                      dim3(static_cast<unsigned>(sums.blocks)), status, call);
 }
 
 /// Keeps the projections of the rows: k a row.
@@ -149,11 +149,10 @@ template <class T>
 void two_reads(const Product<T>& product, ProductStatus* status, Workspace& workspace,
                const Call& call) {
   constexpr std::int64_t kMaxSlots = 64;
-  constexpr int kMaxAcross = 2 * kWarp;
   const std::int64_t n = product.rows.count;
   const std::int64_t d = product.rows.d;
-  ProductShape shape =
-      product_shape<T>(std::min(across_for<T>(d), kMaxAcross), static_cast<int>(product.k), false);
+  ProductShape shape = product_shape<T>(std::min(across_for<T>(d), kKnownAcross),
+                                        static_cast<int>(product.k), false);
   const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
   const std::int64_t slots = std::clamp<std::int64_t>(kSlotBytes / (8 * size), 1, kMaxSlots);
   const std::int64_t row_bytes = shape.k * static_cast<std::int64_t>(sizeof(T));
@@ -171,9 +170,8 @@ void two_reads(const Product<T>& product, ProductStatus* status, Workspace& work
     const std::int64_t count = std::min(most, n - begin);
     visit_rows(product.rows.part(begin, count), packed,
                KeepProjections<T>{z.get(), packed.offset.get(), shape.k}, call);
-    launch_product<T, false>(product, shape,
-                             KnownProjections<T>{z.get(), begin, begin + count, begin > 0}, sums,
-                             grid, status, call);
+    const KnownProjections<T> known{z.get(), begin, begin + count, begin > 0, shape.k, 1};
+    launch_product<T, ProductWork::second>(product, shape, known, sums, grid, status, call);
   }
   constexpr int kAddThreads = 256;
   add_slots_kernel<<<static_cast<unsigned>((size + kAddThreads - 1) / kAddThreads), kAddThreads, 0,

@@ -92,13 +92,6 @@ std::int64_t ahead_of(const Rows<T>& rows) {
   return std::max<std::int64_t>(fit, tile_rows<T>(rows.d)) * rows.stride;
 }
 
-/// Tables up to this size stay in the last-level cache, where hardware prefetchers do without help.
-inline constexpr std::int64_t kCachedBytes = std::int64_t{32} << 20;
-template <class T>
-bool is_large(const Rows<T>& rows) {
-  return rows.count > kCachedBytes / (rows.d * static_cast<std::int64_t>(sizeof(T)));
-}
-
 /// How a pass reads that projects rows on some columns and then sums the same rows.
 struct Reading {
   int tile;  ///< rows
@@ -114,7 +107,8 @@ struct Reading {
 /// asked for meanwhile.
 template <class T>
 Reading reading_of(const Rows<T>& rows, std::int64_t products, std::int64_t sums) {
-  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10, kRowBytes = 4 << 10;
+  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10, kCached = 32 << 20;
+  constexpr std::int64_t kRowBytes = 4 << 10;
   constexpr int kManySums = 7, kManyRows = 32;
   const std::int64_t row_bytes = rows.d * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t ahead = ahead_of(rows);
@@ -123,7 +117,7 @@ Reading reading_of(const Rows<T>& rows, std::int64_t products, std::int64_t sums
     const std::int64_t next = ahead == 0 ? 0 : kManyRows * rows.stride;
     return {kManyRows, {}, {next, next}};
   }
-  if (ahead != 0 && is_large(rows) &&
+  if (ahead != 0 && rows.count > kCached / row_bytes &&
       products * padded<T>(rows.d) * static_cast<std::int64_t>(sizeof(T)) <= kColumnBytes) {
     const std::int64_t near = std::max<std::int64_t>(kNear / row_bytes, 1) * rows.stride;
     return {tile, {near, near}, {}, true};
