@@ -29,9 +29,10 @@ from tamis.sever._linear_models import (
     steps,
     subgradients,
 )
+from tamis.sever._second_moments import is_native
 from tamis.sever._sets import Arranged, RowBuffer
 from tamis.sever.driver import sever
-from tamis.sever.gradients import OuterGradients, RegressionGradients, is_native
+from tamis.sever.gradients import OuterGradients, RegressionGradients
 
 __all__ = ["SeverClassifier", "SeverRegressor"]
 
