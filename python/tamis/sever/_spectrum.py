@@ -68,8 +68,8 @@ def spectrum(
     n, p = gradients.shape
     k = min(k, n, p)
     if isinstance(gradients, RegressionGradients):
-        if start is not None:
-            return _after_a_look(gradients, k, start, num_threads)
+        if min(n, p) > _LAPACK_SIDE + k:
+            return _of_regression(gradients, k, start, num_threads)
         gradients = gradients.outer()
     weights = np.ones(n) if center_rows is None else center_rows.astype(np.float64)
     weights /= weights.sum()
@@ -118,15 +118,23 @@ def spectrum(
     return Spectrum(top / n, lengths, block)
 
 
-def _after_a_look(
+def _of_regression(
     gradients: RegressionGradients, k: int, start: Any, num_threads: int | None
 ) -> Spectrum:
     """The same, where the first pass finds the gradients as well."""
-    n = gradients.shape[0]
-    block = warm_block(start)
+    n, p = gradients.shape
+    if start is None and n * p >= _SAMPLED * _LARGE:
+        some = gradients.every(_SAMPLED)
+        block = random_block(p, k + 1)
+        moments, product = some.look(block[:-1], num_threads)
+        if moments.squares.any():
+            start = block_krylov(moments, block, k, images=moments(block, product))[1]
+    block = random_block(p, k + GUARDS) if start is None else warm_block(start)
     moments, product = gradients.look(block[:-1], num_threads)
+    if not moments.squares.any():
+        return Spectrum(0.0, np.zeros(n))
     images = moments(block, product)
-    _, block = block_krylov(moments, block, k, warm=True, images=images)
+    _, block = block_krylov(moments, block, k, warm=start is not None, images=images)
     projections = moments.project(block[:, :k])
     squares = np.square(projections)
     top = float(squares[:, 0].sum())

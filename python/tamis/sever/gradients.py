@@ -200,6 +200,20 @@ class RegressionGradients:
             share = np.full(len(a), 1.0 / len(a))
         return OuterGradients(a, self.X, intercept=True, center_weights=share)
 
+    def every(self, step: int) -> RegressionGradients:
+        """Every so many rows (views, no copies), about their own mean."""
+        some = slice(None, None, step)
+        y, coef, intercept = self.model
+        return RegressionGradients(
+            self.X[some],
+            y[some],
+            coef,
+            intercept,
+            epsilon=self.epsilon,
+            weights=None if self.weights is None else self.weights[some],
+            center_weights=None,
+        )
+
     def look(self, V: Vector, num_threads: int | None) -> tuple[SecondMoments, Vector]:
         """Their second moments, and ``sum_i a_i^2 (x_i - c) (x_i - c)^T V`` of V, (d, k)."""
         n, d = self.X.shape
