@@ -94,9 +94,8 @@ def spectrum(
         u, sizes, _ = np.linalg.svd(table, full_matrices=False)
         top, projections = float(sizes[0] ** 2), u[:, :k] * sizes[:k]
     elif rows.shape[0] < p and moments is None:  # the shorter side has the cheaper basis
-        side = rows.shape[0]
         squares, vectors = block_krylov(
-            lambda U: rows.matmat(rows.rmatmat(U)), random_block(side, k + GUARDS), k
+            _short_side(rows), random_block(rows.shape[0], k + GUARDS), k
         )
         top, projections = float(squares[0]), vectors[:, :k] * np.sqrt(squares)
     else:
@@ -168,6 +167,29 @@ class _Centered:
         if self.zeros:
             total = total + np.sqrt(self.zeros) * U[-1]
         return self.rows.rmatmat(own) - np.outer(self.mean, total)
+
+
+def _short_side(rows: _Centered) -> Callable[[Any], Any]:
+    """``U -> R R' U`` for the rows R, fewer than they are long."""
+    read, zeros = rows.rows, rows.zeros
+    if not isinstance(read, OuterGradients) or read.coefficients.shape[1] > 1:
+        return lambda U: rows.matmat(rows.rmatmat(U))
+    # Of one predictor all but X X' is of rank four, in vectors as short as U: nothing that is as
+    # long as the rows is centred.
+    a, center, mean = read.coefficients, read.center, rows.mean
+    m = len(a)
+    S, M = np.zeros((len(a) + bool(zeros), 4)), np.zeros((4, 4))
+    S[:m, 0], S[:m, 1], S[:m, 2] = a[:, 0], a[:, 0] * (read.X @ center), read.matvec(mean)
+    S[:m, 3], S[m:, 3] = 1.0, np.sqrt(zeros)
+    M[0, 0], M[3, 3] = center @ center + read.intercept, mean @ mean
+    M[0, 1] = M[1, 0] = M[2, 3] = M[3, 2] = -1.0
+
+    def apply(U: Any) -> Any:
+        out = S @ (M @ (S.T @ U))
+        out[:m] += a * (read.X @ (read.X.T @ (a * U[:m])))
+        return out
+
+    return apply
 
 
 def _both_sides(rows: Any) -> Callable[[Any], Any]:
