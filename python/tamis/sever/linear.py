@@ -266,7 +266,7 @@ class SeverRegressor(RegressorMixin, _SeverBase):  # type: ignore[misc]
         return RegressionGradients(
             Z,
             y,
-            model.coef_.ravel(),
+            dense(model.coef_).ravel(),
             float(np.ravel(model.intercept_)[0]),
             epsilon=limit,
             weights=weight,
