@@ -53,6 +53,22 @@ def test_the_order_in_which_survivors_lie_changes_nothing() -> None:
     np.testing.assert_allclose(scores[0], scores[1], atol=0.05 * scores[0].max())
 
 
+@pytest.mark.parametrize("y", [np.zeros(5000), np.r_[np.zeros(16), 1.0, np.zeros(4983)]])
+def test_gradients_that_are_zero_but_for_a_few(y: Any) -> None:
+    """The fit is exact, or nearly; of the sample that says where to start it is."""
+    X = np.zeros((5000, 1000))
+    X[np.arange(5000), np.arange(5000) % 1000] = 1.0
+    X[16] = 0.0  # nothing explains it
+    weight = np.ones(5000)
+    weight[16] = 1e-3
+    model = SeverRegressor(Ridge(fit_intercept=True), contamination=0.001, rounds=2).fit(
+        X, y, weight
+    )
+    assert np.abs(model.estimator_.coef_).max() < 1e-3
+    assert np.isfinite(model.outlier_scores_).all()
+    assert model.support_[16] == (not y.any())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", [SeverRegressor(), SeverClassifier()])
 def test_scikit_learn_conventions(estimator: Any) -> None:

@@ -44,6 +44,7 @@ class Pass {
         k_(static_cast<int>(task.k)),
         // Behind the products: the rows by a^2, a, s and s a; without s the latter are 1 and a.
         columns_(k_ + (task.share == nullptr ? 3 : 4)),
+        reading_(detail::reading_of(rows_, k_ + 1, columns_)),
         shift_(detail::near_mean(rows_, static_cast<const T*>(nullptr), kLook)),
         v_(static_cast<std::size_t>((k_ + 1) * stride_), T(0)) {
     const std::int64_t d = rows_.d;
@@ -74,37 +75,30 @@ class Pass {
   struct Scratch {
     explicit Scratch(const Pass& pass)
         : y(static_cast<std::size_t>(pass.columns_ * pass.stride_), T(0)),
-          z(static_cast<std::size_t>(pass.tile_rows() * (pass.k_ + 1))),
-          factors(static_cast<std::size_t>(pass.tile_rows() * pass.columns_)) {}
+          z(static_cast<std::size_t>(pass.reading_.tile * (pass.k_ + 1))),
+          factors(static_cast<std::size_t>(pass.reading_.tile * pass.columns_)) {}
     Aligned<T> y;            ///< sums of a block of rows
     std::vector<T> z;        ///< projections of a tile, row by row
     std::vector<T> factors;  ///< and what its rows count in the sums
   };
 
-  /// More than elsewhere: with so many columns the sums' own way to memory and back counts.
-  int tile_rows() const {
-    constexpr std::int64_t kShortBytes = 4 << 10;
-    const bool is_short = rows_.d * static_cast<std::int64_t>(sizeof(T)) <= kShortBytes;
-    return is_short ? std::max(16, detail::tile_rows<T>(rows_.d)) : detail::tile_rows<T>(rows_.d);
-  }
-
   void sum_chunk(std::int64_t begin, std::int64_t end, Scratch& scratch, double* out) const {
     const auto& kernels = detail::row_kernels<T>();
-    const int tile = tile_rows();
-    const std::int64_t ahead = tile * rows_.stride;
+    const int tile = reading_.tile;
     const T* rows[detail::kFlush];
     for (std::int64_t block = begin; block < end; block += detail::kFlush) {
       const int count = static_cast<int>(std::min<std::int64_t>(end - block, detail::kFlush));
       for (int t = 0; t < count; ++t) rows[t] = rows_[block + t];
       Totals totals;
       for (int t = 0; t < count; t += tile) {
-        detail::RowTile<T> part{rows + t, std::min(tile, count - t), rows_.d};
+        detail::RowTile<T> part{rows + t, std::min(tile, count - t), rows_.d, reading_.products,
+                                reading_.one_by_one};
         kernels.project(part, shift_.data(), v_.data(), k_ + 1, scratch.z.data());
         for (int r = 0; r < part.count; ++r) {
           weigh(block + t + r, scratch.z.data() + r * (k_ + 1),
                 scratch.factors.data() + r * columns_, totals);
         }
-        part.ahead = {ahead, ahead};  // there is time: sums are most of the work
+        part.ahead = reading_.sums;
         kernels.accumulate(part, shift_.data(), scratch.factors.data(), columns_, scratch.y.data());
       }
       kernels.move_sums(scratch.y.data(), columns_ * stride_, out);
@@ -184,6 +178,7 @@ class Pass {
   std::int64_t stride_;
   int k_;
   int columns_;
+  detail::Reading reading_;
   Aligned<T> shift_;
   Aligned<T> v_;  ///< and the model's coefficients behind
   double intercept_ = 0.0;

@@ -8,27 +8,22 @@ others are multiplied by from both sides.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 from scipy.sparse.linalg import aslinearoperator
 
 from tamis import ops
-from tamis.sever.gradients import OuterGradients, RegressionGradients, is_native
+from tamis.sever._krylov import GUARDS, block_krylov, random_block, warm_block
+from tamis.sever._second_moments import SecondMoments, is_native
+from tamis.sever.gradients import OuterGradients, RegressionGradients
 
 __all__ = ["Spectrum", "spectrum"]
 
 Vector = NDArray[np.float64]
 _LAPACK_SIDE = 32
-_TOLERANCE = 3e-3  # of the top eigenvalue; docs/sever.md has what ranks need
-_LEAST_LEFT = 0.02  # a block that has not met the next direction thinks too little of it
-_ZERO = 1e-12  # of the top eigenvalue
-_MAX_BASIS = 120
-_GUARDS = 3  # vectors of a block beside those wanted
 _ROUNDING = 1e-26  # of a squared mean gradient
 _SAMPLED = 16  # every 16th example says where to start,
 _LARGE = 2**18  # if those have as many numbers: smaller ones cost as much as the pass they save
@@ -71,66 +66,87 @@ def spectrum(
         Deterministic.
     """
     n, p = gradients.shape
-    everyone = center_rows is None
+    k = min(k, n, p)
+    if isinstance(gradients, RegressionGradients):
+        if min(n, p) > _LAPACK_SIDE + k:
+            return _of_regression(gradients, k, start, num_threads)
+        gradients = gradients.outer()
     weights = np.ones(n) if center_rows is None else center_rows.astype(np.float64)
     weights /= weights.sum()
-    k = min(k, n, p)
     if isinstance(gradients, np.ndarray):
         if p <= ops.spectral.MAX_COLUMNS:
             mean = np.asarray(weights @ gradients, dtype=np.float64)
             return _dense(gradients, mean, k, num_threads)
         gradients = aslinearoperator(gradients)
-    alive, block, images, moments = slice(None), None, None, None
-    if isinstance(gradients, RegressionGradients):
-        if start is None:
-            gradients = gradients.outer()
-        else:
-            block = _warm_block(start)
-            gradients, sums, product = gradients.look(block[:-1], num_threads)
-            moments = _SecondMoments(gradients, sums, n, num_threads)
-            images = moments(block, product)
-    read = gradients
-    if moments is None and isinstance(gradients, OuterGradients):
+    alive, read, moments, block = slice(None), gradients, None, None
+    if isinstance(gradients, OuterGradients):
         alive, read = gradients.nonzero()
         if not read.shape[0]:
             return Spectrum(0.0, np.zeros(n))
         if is_native(read.X) and read.coefficients.shape[1] == 1:
-            sums = _sums(read, weights[alive], n, everyone, num_threads)
-            moments = _SecondMoments(read, sums, n, num_threads)
+            moments = _moments(read, weights[alive], n, center_rows is None, num_threads)
     mean = np.asarray(read.rmatvec(weights[alive])) if moments is None else moments.mean
     if not np.isfinite(mean).all():
         raise _not_finite(gradients.matvec(np.ones(p)))
     rows = _Centered(read, mean, n - read.shape[0])
     if min(rows.shape) <= _LAPACK_SIDE + k:
-        block = None
         table = rows.matmat(np.eye(p)) if p <= n else rows.rmatmat(np.eye(rows.shape[0])).T
         u, sizes, _ = np.linalg.svd(table, full_matrices=False)
         top, projections = float(sizes[0] ** 2), u[:, :k] * sizes[:k]
     elif rows.shape[0] < p and moments is None:  # the shorter side has the cheaper basis
-        side = rows.shape[0]
-        squares, vectors = _block_krylov(
-            lambda U: rows.matmat(rows.rmatmat(U)), _random_block(side, k + _GUARDS), k
+        squares, vectors = block_krylov(
+            _short_side(rows), random_block(rows.shape[0], k + GUARDS), k
         )
         top, projections = float(squares[0]), vectors[:, :k] * np.sqrt(squares)
     else:
         if moments is not None and start is None:
             start = _sampled_start(read, k, num_threads)
-        if block is None:
-            block = _random_block(p, k + _GUARDS) if start is None else _warm_block(start)
+        block = random_block(p, k + GUARDS) if start is None else warm_block(start)
         apply = _both_sides(rows) if moments is None else moments
-        _, block = _block_krylov(apply, block, k, warm=start is not None, images=images)
+        _, block = block_krylov(apply, block, k, warm=start is not None)
         projections = rows.matmat(block[:, :k])
         top = float(np.square(projections[:, 0]).sum())
-    found = np.sqrt(np.square(projections).sum(axis=1))
-    if not np.isfinite(found).all():
+    lengths = np.sqrt(np.square(projections).sum(axis=1))
+    if not np.isfinite(lengths).all():
         raise _not_finite(gradients.matvec(np.ones(p)))
-    if top <= n * _ROUNDING * float(mean @ mean):  # all gradients are equal
+    if _are_equal(top, mean, n):
         return Spectrum(0.0, np.zeros(n))
-    lengths = found
     if rows.zeros:
-        lengths = np.full(n, found[-1] / np.sqrt(rows.zeros))
+        found, lengths = lengths, np.full(n, lengths[-1] / np.sqrt(rows.zeros))
         lengths[alive] = found[:-1]
     return Spectrum(top / n, lengths, block)
+
+
+def _of_regression(
+    gradients: RegressionGradients, k: int, start: Any, num_threads: int | None
+) -> Spectrum:
+    """The same, where the first pass finds the gradients as well."""
+    n, p = gradients.shape
+    if start is None and n * p >= _SAMPLED * _LARGE:
+        some = gradients.every(_SAMPLED)
+        block = random_block(p, k + 1)
+        moments, product = some.look(block[:-1], num_threads)
+        if moments.squares.any():
+            start = block_krylov(moments, block, k, images=moments(block, product))[1]
+    block = random_block(p, k + GUARDS) if start is None else warm_block(start)
+    moments, product = gradients.look(block[:-1], num_threads)
+    if not moments.squares.any():
+        return Spectrum(0.0, np.zeros(n))
+    images = moments(block, product)
+    _, block = block_krylov(moments, block, k, warm=start is not None, images=images)
+    projections = moments.project(block[:, :k])
+    squares = np.square(projections)
+    top = float(squares[:, 0].sum())
+    if not np.isfinite(top):
+        raise _not_finite(projections.sum(axis=1))
+    if _are_equal(top, moments.mean, n):
+        return Spectrum(0.0, np.zeros(n))
+    return Spectrum(top / n, np.sqrt(squares.sum(axis=1)), block)
+
+
+def _are_equal(top: float, mean: Vector, n: int) -> bool:
+    """Whether gradients of this largest sum of squares about their mean differ by rounding only."""
+    return top <= n * _ROUNDING * float(mean @ mean)
 
 
 class _Centered:
@@ -153,121 +169,37 @@ class _Centered:
         return self.rows.rmatmat(own) - np.outer(self.mean, total)
 
 
-def _block_krylov(
-    apply: Callable[[Any], Any], block: Any, k: int, *, warm: bool = False, images: Any = None
-) -> tuple[Vector, Vector]:
-    """The k largest eigenvalues of a symmetric operator, their eigenvectors, and some to spare.
+def _short_side(rows: _Centered) -> Callable[[Any], Any]:
+    """``U -> R R' U`` for the rows R, fewer than they are long."""
+    read, zeros = rows.rows, rows.zeros
+    if not isinstance(read, OuterGradients) or read.coefficients.shape[1] > 1:
+        return lambda U: rows.matmat(rows.rmatmat(U))
+    # Of one predictor all but X X' is of rank four, in vectors as short as U: nothing that is as
+    # long as the rows is centred.
+    a, center, mean = read.coefficients, read.center, rows.mean
+    m = len(a)
+    S, M = np.zeros((len(a) + bool(zeros), 4)), np.zeros((4, 4))
+    S[:m, 0], S[:m, 1], S[:m, 2] = a[:, 0], a[:, 0] * (read.X @ center), read.matvec(mean)
+    S[:m, 3], S[m:, 3] = 1.0, np.sqrt(zeros)
+    M[0, 0], M[3, 3] = center @ center + read.intercept, mean @ mean
+    M[0, 1] = M[1, 0] = M[2, 3] = M[3, 2] = -1.0
 
-    block : orthonormal columns to start from; ``warm``: better ones than random, but for the first.
-    images : what the operator makes of the block, if that is known
-    The first k columns are orthonormal, the others merely good to start from.
+    def apply(U: Any) -> Any:
+        out = S @ (M @ (S.T @ U))
+        out[:m] += a * (read.X @ (read.X.T @ (a * U[:m])))
+        return out
 
-    Musco and Musco, NeurIPS 2015: all blocks are kept, and each pass multiplies a few vectors at
-    once, which costs little more than one. The images of the last pass are at hand, so that what is
-    returned is one power step better than what the residual r was measured on. For k = 1, Mu is
-    returned, with a variance of at least ``|Mu|^2 / top``; none exceeds ``top + r^2 / gap``. So at
-    most ``r^2 / gap * (top - gap) / top`` is missed.
-    """
-    side, width = block.shape
-    basis, images = block, apply(block) if images is None else images
-    before = np.zeros(k)
-    while True:
-        if not np.isfinite(images[:, -1]).all():
-            return np.full(k, np.nan), np.full((side, width), np.nan)
-        values, vectors, failed = lapack.dsyevd(basis.T @ images)  # reads one triangle
-        if failed:
-            raise np.linalg.LinAlgError("eigenvalues of the gradients did not converge")
-        values, vectors = values[::-1], vectors[:, : -width - 1 : -1]
-        top, found = np.maximum(values[:k], 0.0), vectors[:, :k]
-        stepped = images @ vectors
-        error = np.square(stepped[:, :k] - basis @ (found * top)).sum()  # over the gap: of top
-        gap = values[k - 1] - values[k] if len(values) > k else 0.0
-        if gap > 0.0 and top[k - 1] > _ZERO * top[0]:
-            error *= max(values[k] / top[k - 1], _LEAST_LEFT)  # what the last step leaves of it
-        settled = min(np.abs(top - before).max() * gap, error) <= _TOLERANCE * top[0] * gap
-        if basis is block and warm:  # one that is no better than what is random
-            settled = settled and top[k - 1] > 2.0 * (basis[:, 0] @ images[:, 0])
-        if settled or basis.shape[1] + width > min(side, _MAX_BASIS):
-            sizes = np.linalg.norm(stepped[:, :k], axis=0)
-            if k == 1 and sizes[0] > 0.0:
-                stepped[:, 0] /= sizes[0]
-            else:
-                stepped[:, :k] = _orthonormal(stepped[:, :k])
-            return sizes, stepped
-        before, block = top, images[:, -width:]
-        for _ in range(2):  # twice is enough
-            block = _orthonormal(block - basis @ (basis.T @ block))
-        basis, images = np.hstack([basis, block]), np.hstack([images, apply(block)])
-
-
-def _orthonormal(columns: Any) -> Any:
-    """An orthonormal basis of a few columns, by LAPACK alone: NumPy takes three times as long."""
-    factored, scales, _, _ = lapack.dgeqrf(columns)
-    return np.ascontiguousarray(lapack.dorgqr(factored, scales, overwrite_a=True)[0])
-
-
-@functools.lru_cache(maxsize=1)
-def _random(side: int) -> Vector:
-    """The same vector at every call; seeding a generator takes as long as a small product."""
-    return np.random.default_rng(0).standard_normal(side)
-
-
-def _random_block(side: int, width: int) -> Any:
-    return _orthonormal(np.random.default_rng(0).standard_normal((side, min(width, side))))
-
-
-def _warm_block(start: Any) -> Any:
-    """Directions to start from after a random one: what they do not know of is found."""
-    return _orthonormal(np.column_stack([_random(len(start)), start[:, :-1]]))
+    return apply
 
 
 def _both_sides(rows: Any) -> Callable[[Any], Any]:
     return lambda V: rows.rmatmat(rows.matmat(V))
 
 
-class _SecondMoments:
-    """``V -> sum_i (g_i - mean)(g_i - mean)' V`` of one predictor's gradients, in one native pass.
-
-    ``sum a_i^2 (x_i - c)(x_i - c)'`` is a weighted covariance; intercept and mean are corrections
-    of rank two each.
-
-    sums : those of the gradients by the weights of their centre, by 1 / n, and by a, (3, p)
-    n : number of rows, those of zeros that are not here included
-    """
-
-    def __init__(self, rows: OuterGradients, sums: Any, n: int, num_threads: int | None) -> None:
-        self.rows, self.num_threads = rows, num_threads
-        self.squares = np.square(rows.coefficients[:, 0])
-        d, p = rows.X.shape[1], rows.shape[1]
-        self.mean, whole, mixed = sums
-        self.left, self.right = left, right = np.zeros((4, p)), np.zeros((4, p))
-        left[0], right[0] = n * self.mean, -whole
-        left[1], right[1] = n * (whole - self.mean), -self.mean
-        if rows.intercept:  # the products of ones with the examples and with themselves
-            left[2, d] = right[3, d] = 1.0
-            right[2] = mixed
-            left[3, :d] = mixed[:d]
-
-    def __call__(self, V: Any, product: Any = None) -> Any:
-        """``product``: ``sum a_i^2 (x_i - c)(x_i - c)' V`` by the slopes in V, if that is known."""
-        d = self.rows.X.shape[1]
-        if product is None:
-            product = self.squares.sum() * ops.covariance_apply(
-                self.rows.X,
-                V[:d],
-                weights=self.squares,
-                mean=self.rows.center,
-                num_threads=self.num_threads,
-            )
-        out = self.left.T @ (self.right @ V)
-        out[:d] += product
-        return out
-
-
-def _sums(
+def _moments(
     rows: OuterGradients, weights: Vector, n: int, everyone: bool, num_threads: int | None
-) -> Any:
-    """What `_SecondMoments` wants. ``everyone``: ``weights`` are 1 / n."""
+) -> SecondMoments:
+    """Of n rows that are zero but for these. ``everyone``: ``weights`` are 1 / n."""
     U = np.empty((2 - everyone + rows.intercept, rows.shape[0]))
     U[0] = weights
     if not everyone:
@@ -275,7 +207,8 @@ def _sums(
     if rows.intercept:
         U[-1] = rows.coefficients[:, 0]
     found = rows.sums(U, num_threads)
-    return found[0], found[0 if everyone else 1], found[-1]
+    sums = found[0], found[0 if everyone else 1], found[-1]
+    return SecondMoments(rows.coefficients[:, 0], rows.X, rows.center, sums, n, num_threads)
 
 
 def _sampled_start(rows: OuterGradients, k: int, num_threads: int | None) -> Any:
@@ -284,9 +217,8 @@ def _sampled_start(rows: OuterGradients, k: int, num_threads: int | None) -> Any
     m, p = some.shape
     if some.X.size < _LARGE or not some.coefficients.any():
         return None
-    sums = _sums(some, np.full(m, 1.0 / m), m, True, num_threads)
-    moments = _SecondMoments(some, sums, m, num_threads)
-    return _block_krylov(moments, _random_block(p, k + 1), k)[1]
+    moments = _moments(some, np.full(m, 1.0 / m), m, True, num_threads)
+    return block_krylov(moments, random_block(p, k + 1), k)[1]
 
 
 def _not_finite(images: Any) -> ValueError:

@@ -189,20 +189,21 @@ def sever(
         return found, found.rows if isinstance(found, Arranged) else rows
 
     model, active = fitted(everyone)
+    alive = np.ones(n, dtype=bool)  # true of the active
     starts: dict[int, Any] = {}  # by class: the directions of the round before
     if share == 0.0:
-        return SeverResult(model, np.ones(n, bool), np.zeros(n), (), "contamination")
+        return SeverResult(model, alive, np.zeros(n), (), "contamination")
     history: list[SeverRound] = []
 
-    def record(phase: str, eigenvalue: float, after: Indices, before: Indices) -> bool:
-        changed = int((mask_of(after, n) ^ mask_of(before, n)).sum())
-        entry = SeverRound(len(history) + 1, phase, eigenvalue, len(after), changed)
+    def record(phase: str, eigenvalue: float, before: NDArray[np.bool_]) -> bool:
+        changed = int(np.count_nonzero(alive ^ before))
+        entry = SeverRound(len(history) + 1, phase, eigenvalue, len(active), changed)
         history.append(entry)
         return bool(callback(entry)) if callback is not None else False
 
     def scored() -> tuple[NDArray[np.float64], float]:
         return _scores(
-            gradients(model, everyone), active, classes, starts, n_directions, num_threads
+            gradients(model, everyone), alive, classes, starts, n_directions, num_threads
         )
 
     reason = "rounds"
@@ -227,36 +228,36 @@ def sever(
         after = np.sort(np.concatenate(kept)) if len(kept) > 1 else kept[0]
         if len(after) == len(active):
             reason = "nothing_left"
-            record("filter", top, after, active)
+            record("filter", top, alive)
             break
         _check_classes(classes, per_class, after)
-        before = active
         model, active = fitted(after)
-        if record("filter", top, active, before):
+        before, alive = alive, mask_of(after, n)
+        if record("filter", top, before):
             reason = "callback"
             break
     if readmit and reason != "callback":
-        seen = {mask_of(active, n).tobytes()}
+        seen = {alive.tobytes()}
         for _ in range(_MAX_READMISSIONS):
             scores, top = scored()
             after = _best(scores, share, classes, order)
             _check_classes(classes, per_class, after)
-            if np.array_equal(mask_of(after, n), mask_of(active, n)):
+            before, alive = alive, mask_of(after, n)
+            if np.array_equal(before, alive):
                 reason = "stable" if scores.any() else "nothing_left"
                 break
-            before, scores = active, None
             model, active = fitted(after)
-            if record("readmit", top, active, before):
+            scores = None
+            if record("readmit", top, before):
                 reason = "callback"
                 break
-            alive = mask_of(active, n).tobytes()
-            if alive in seen:
+            if alive.tobytes() in seen:
                 reason = "cycle"
                 break
-            seen.add(alive)
+            seen.add(alive.tobytes())
     if scores is None:
         scores, _ = scored()
-    return SeverResult(model, mask_of(active, n), scores, tuple(history), reason)
+    return SeverResult(model, alive, scores, tuple(history), reason)
 
 
 def _take(table: Any, members: Any) -> Any:
@@ -305,16 +306,15 @@ def _number(
 
 def _scores(
     gradients: Any,
-    active: Indices,
+    alive: NDArray[np.bool_],
     classes: Indices | None,
     starts: dict[int, Any],
     n_directions: int,
     num_threads: int | None,
 ) -> tuple[NDArray[np.float64], float]:
-    """Scores of all examples, about the mean of the active ones."""
-    n = gradients.shape[0]
+    """Scores of all examples, about the mean of those that are alive."""
+    n = len(alive)
     table = as_operator(gradients, n)
-    alive = mask_of(active, n)
     scores, top = np.zeros(n), 0.0
     for label, members in enumerate(parts_of(classes, np.arange(n))):
         found = spectrum(

@@ -16,8 +16,11 @@ from scipy.sparse.linalg import LinearOperator
 
 from tamis import _arrays, _rows, ops
 from tamis.sever import losses
+from tamis.sever._second_moments import SecondMoments
 
-__all__ = ["OuterGradients", "RegressionGradients", "as_operator", "is_native"]
+__all__ = ["OuterGradients", "RegressionGradients", "as_operator"]
+
+Vector = NDArray[np.float64]
 
 
 class OuterGradients(LinearOperator):  # type: ignore[misc]
@@ -197,12 +200,22 @@ class RegressionGradients:
             share = np.full(len(a), 1.0 / len(a))
         return OuterGradients(a, self.X, intercept=True, center_weights=share)
 
-    def look(
-        self, V: NDArray[np.float64], num_threads: int | None
-    ) -> tuple[OuterGradients, NDArray[np.float64], NDArray[np.float64]]:
-        """The rows, G; their sums by the centre's weights, by 1 / n and by a, (3, d + 1); and
-        ``sum_i a_i^2 (x_i - c) (x_i - c)^T V`` of V, (d, k).
-        """
+    def every(self, step: int) -> RegressionGradients:
+        """Every so many rows (views, no copies), about their own mean."""
+        some = slice(None, None, step)
+        y, coef, intercept = self.model
+        return RegressionGradients(
+            self.X[some],
+            y[some],
+            coef,
+            intercept,
+            epsilon=self.epsilon,
+            weights=None if self.weights is None else self.weights[some],
+            center_weights=None,
+        )
+
+    def look(self, V: Vector, num_threads: int | None) -> tuple[SecondMoments, Vector]:
+        """Their second moments, and ``sum_i a_i^2 (x_i - c) (x_i - c)^T V`` of V, (d, k)."""
         n, d = self.X.shape
         found = ops.linear_gradients(
             self.X,
@@ -213,24 +226,12 @@ class RegressionGradients:
             center_weights=self.center_weights,
             num_threads=num_threads,
         )
-        a = found.coefficients
-        sums = np.empty((3, d + 1))
+        a, share = found.coefficients, self.center_weights
+        sums = np.empty((3, d + 1))  # with the intercept's behind
         sums[0, :d], sums[1, :d], sums[2, :d] = found.mean, found.total / n, found.squares
         sums[1, d], sums[2, d] = a.sum() / n, a @ a
-        share = self.center_weights
         sums[0, d] = sums[1, d] if share is None else share @ a
-        rows = OuterGradients(a, self.X, intercept=True, center=found.center)
-        return rows, sums, found.product
-
-
-def is_native(X: Any) -> bool:
-    """Whether the native kernels read these examples as they lie: float64 in dense rows."""
-    return (
-        isinstance(X, np.ndarray)
-        and X.dtype == np.float64
-        and X.strides[1] == X.itemsize
-        and X.shape[1] <= ops.spectral.MAX_COLUMNS
-    )
+        return SecondMoments(a, self.X, found.center, sums, n, num_threads), found.product
 
 
 def _vector(given: Any, size: int, name: str) -> Any:

@@ -29,9 +29,10 @@ from tamis.sever._linear_models import (
     steps,
     subgradients,
 )
+from tamis.sever._second_moments import is_native
 from tamis.sever._sets import Arranged, RowBuffer
 from tamis.sever.driver import sever
-from tamis.sever.gradients import OuterGradients, RegressionGradients, is_native
+from tamis.sever.gradients import OuterGradients, RegressionGradients
 
 __all__ = ["SeverClassifier", "SeverRegressor"]
 
@@ -265,7 +266,7 @@ class SeverRegressor(RegressorMixin, _SeverBase):  # type: ignore[misc]
         return RegressionGradients(
             Z,
             y,
-            model.coef_.ravel(),
+            dense(model.coef_).ravel(),
             float(np.ravel(model.intercept_)[0]),
             epsilon=limit,
             weights=weight,
