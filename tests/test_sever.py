@@ -175,15 +175,16 @@ def test_one_look_at_a_regression_is_what_separate_reads_are(epsilon: float, mas
 
     outer = gradients().outer()
     formed, a = outer.toarray(), outer.coefficients[:, 0]
-    V = rng.normal(size=(d, 4))
-    rows, sums, product = gradients().look(V, None)
-    np.testing.assert_allclose(rows.coefficients, outer.coefficients, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(rows.toarray(), formed, rtol=1e-9, atol=1e-9)
-    where = np.full(n, 1.0 / n) if share is None else share
-    wanted = np.stack([where @ formed, formed.mean(axis=0), a @ formed])
-    np.testing.assert_allclose(sums, wanted, rtol=1e-9, atol=1e-8)
+    V = rng.normal(size=(d + 1, 4))
+    moments, product = gradients().look(V[:-1], None)
     slopes = formed[:, :d]
-    np.testing.assert_allclose(product, slopes.T @ (slopes @ V), rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(product, slopes.T @ (slopes @ V[:-1]), rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(moments.squares, a**2, rtol=1e-10, atol=1e-10)
+    mean = formed.mean(axis=0) if share is None else share @ formed
+    np.testing.assert_allclose(moments.mean, mean, rtol=1e-9, atol=1e-9)
+    centred = formed - mean
+    for images in (moments(V), moments(V, product)):
+        np.testing.assert_allclose(images, centred.T @ (centred @ V), rtol=1e-9, atol=1e-7)
     start = spectrum(outer, 2, center_rows=center_rows).block
     for k in (1, 2):
         given: dict[str, Any] = {"center_rows": center_rows, "start": start}
