@@ -119,6 +119,13 @@ def test_rows_are_read_twice(cuda: EmulatedBackend, shared: bool) -> None:
     assert 2 * X.nbytes <= read <= 2.02 * X.nbytes + 300 * X[0].nbytes
 
 
+def test_more_rows_than_factors_have_room_for(cuda: EmulatedBackend) -> None:
+    """8 MiB of float64 in 32 columns: of 33,000 rows a few are left, fewer than blocks."""
+    arguments, given = gradient_tests.data(33_000, 1, 28, np.float64, **gradient_tests.KINDS[3])
+    found = linear_gradients(cuda, *arguments, **given)
+    gradient_tests.agree(found, arguments, given, flush=LONGEST)
+
+
 def test_order_of_blocks_does_not_matter(cuda: EmulatedBackend) -> None:
     arguments, given = gradient_tests.data(811, 270, 3, np.float32, **gradient_tests.KINDS[3])
     results = []

@@ -12,7 +12,7 @@ namespace {
 using detail::LinearGradientsTask;
 
 constexpr int kThreads = 256;
-constexpr std::int64_t kFactorBytes = std::int64_t{32} << 20;
+constexpr std::int64_t kFactorBytes = std::int64_t{8} << 20;  // stay in the cache
 
 /// What a call finds out about its data.
 struct Status {
