@@ -103,6 +103,18 @@ def test_a_cluster_among_few_rows_goes(detector: Any, n: int, d: int) -> None:
     assert not out[6:].any()
 
 
+def test_a_form_that_chance_found_hides_no_cluster() -> None:
+    """Of forms of few rows, every other table has one that rejects a row or two of them."""
+    found = []
+    for seed in range(8):
+        X = noise(60, 300, seed)
+        X[:6] += 1.5
+        out = called(tamis.RobustCovariance("auto"), X)
+        found.append(out[:6].all())
+        assert out[6:].sum() <= 3
+    assert all(found)
+
+
 def test_shrinkage_is_that_of_ledoit_and_wolf() -> None:
     reference = pytest.importorskip("sklearn.covariance").ledoit_wolf
     X = noise(40, 60) * np.linspace(1.0, 3.0, 60)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis import _arrays, _rows, ops
+from tamis._eigenpairs import few_rows, product_eigenpairs
 
 __all__ = ["que_scores"]
 
@@ -150,7 +151,10 @@ def exact_root(
     C /= n
     if not np.isfinite(C).all():
         raise ValueError("X: expected values whose squares are finite, got larger ones")
-    values, vectors = np.linalg.eigh(C)
+    if few_rows(n, d):
+        values, vectors = product_eigenpairs((array - center) / math.sqrt(n))
+    else:
+        values, vectors = np.linalg.eigh(C)
     values = np.minimum(values, cap)
     top = float(values[-1])
     if top <= 0.0:

@@ -31,6 +31,7 @@ __all__ = ["Found", "filter_covariance"]
 
 Array = NDArray[Any]
 LEVEL = 0.02  # share of good rows among those left out that is put up with
+CHANCE = 0.05  # share of the rows, few in many columns, that forms reject where nothing is wrong
 UNSUSPICIOUS = 2.0  # deviations: nearer rows cannot be rejected at this level
 SLACK = 1.15  # products of normals have heavier tails than the edge below assumes
 NUM_FORMS = 3
@@ -76,8 +77,10 @@ def filter_covariance(
         found = Found(moments(X, kept, centred), kept, 1, radius_cut=not kept.all())
     else:
         found = _gaussian(X, kept, centred, max_rounds, seed)
-        if found.kept.all() and found.moments.inside < found.moments.rank:
-            found = _first_order(X, found, centred, options)
+        gone = int((~found.kept).sum())
+        if gone <= CHANCE * n and found.moments.inside < found.moments.rank:
+            second = _first_order(X, found, centred, options)
+            found = second if int((~second.kept).sum()) > gone or not gone else found
     found.stop_reason = _limited(X, found, limit, centred) or found.stop_reason
     return found
 
@@ -136,13 +139,18 @@ def _first_order(X: Array, found: Found, centred: bool, options: dict[str, Any])
     """
     Z = (X - found.moments.mean) * inverses(found.moments.sd)
     result = ops.iterative_filter(Z, **(options | {"rule": "gaussian_tail"}))
-    return _found_by(result, X, np.asarray(result.support), centred)
+    return _found_by(result, X, np.asarray(result.support), centred, found)
 
 
-def _found_by(result: Any, X: Array, kept: NDArray[np.bool_], centred: bool) -> Found:
-    """What a first-order filter found."""
+def _found_by(
+    result: Any, X: Array, kept: NDArray[np.bool_], centred: bool, before: Found | None = None
+) -> Found:
+    """What a first-order filter found; ``before``: what there was, whose moments may be these."""
     values = [float(v) for v in np.asarray(result.eigenvalues)]
-    now = moments(X, kept, centred)
+    if before is not None and bool((kept == before.kept).all()):
+        now = before.moments
+    else:
+        now = moments(X, kept, centred)
     return Found(now, kept, int(result.rounds), values, str(result.stop_reason))
 
 
