@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from tamis import _arrays, _rows
 from tamis.estimators._concentration import MAD, medians
 from tamis.estimators._moments import rounding_about
-from tamis.estimators._quadratic import rejected
 
 __all__ = ["GrossValues", "gross_values"]
 
@@ -26,7 +25,7 @@ _LIKELY = 0.6  # of them as the one before: nine tenths of all rows may be at on
 _SAMPLE = 500  # rows that say what value, and what spread is usual
 _ELSEWHERE = 0.1  # of the rows at most: the column is "otherwise constant", the values are gross
 _MOST = 256  # columns that become directions, those with the furthest values
-_LEVEL = 0.02  # share of good rows among those with gross values that is put up with
+_FAR = 4.0  # of the units below: nearer values are not gross
 
 
 @dataclass
@@ -44,9 +43,9 @@ def gross_values(X: Any) -> GrossValues | None:
 
     Columns have comparable units, so a gap is measured by the median spread of those columns that
     have one; but at least by the root mean square of the gaps of all rows, so that a value which a
-    share p of the rows has is at most ``1 / sqrt(p)`` off. Rows are rejected as if gaps were
-    normal, at a false discovery rate. Where more than a tenth would be, the columns are features
-    that some rows have, and no row is told from the others by them.
+    share p of the rows has is at most ``1 / sqrt(p)`` off. Values more than 4 of these units off
+    are gross. Where more than a tenth of the rows has one, the columns are features that some rows
+    have, and no row is told from the others by them.
     """
     n = int(X.shape[0])
     if n < 3:
@@ -79,12 +78,12 @@ def gross_values(X: Any) -> GrossValues | None:
     worst = np.zeros(n)
     for rows, gaps in _gaps(X, columns, middle, rounding):
         np.max(gaps / scales, axis=1, out=worst[rows])
-    bad = rejected(worst, _LEVEL, n)
+    bad = worst > _FAR
     if not 0 < bad.sum() <= _ELSEWHERE * n:
         return None
     peaks = largest / scales
     used = np.argsort(-peaks, kind="stable")[:_MOST]
-    used = np.sort(used[peaks[used] >= worst[bad].min()])
+    used = np.sort(used[peaks[used] > _FAR])
     return GrossValues(bad, columns[used], middle[columns[used]], scales[used])
 
 
