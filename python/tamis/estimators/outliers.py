@@ -20,11 +20,13 @@ from tamis.estimators._validation import (
     filter_options,
     filter_rows,
     outlier_share,
+    weighted_mean,
 )
 
 __all__ = ["SpectralOutlierDetector"]
 
 
+_TIED = 1e-5  # relative difference of scores that may be rounding
 _ROUNDINGS = 1e3  # of the rows: a spread of less is none
 
 
@@ -198,7 +200,7 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
         self, rows: Any, gross: GrossValues, weights: Any, options: dict[str, Any]
     ) -> None:
         """Columns that are otherwise constant become directions; rows far off in them go."""
-        n, d = (int(size) for size in rows.shape)
+        n, d = rows.shape
         axes = np.zeros((d, gross.columns.size))
         axes[gross.columns, np.arange(gross.columns.size)] = 1.0
         for name, more in (
@@ -206,20 +208,21 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
             ("centers_", gross.centers),
             ("scales_", gross.scales),
         ):
-            both = np.concatenate([more, _rows.as_float64(getattr(self, name))], axis=-1)
-            setattr(self, name, _rows.in_library_of(both, rows))
+            known = getattr(self, name)
+            both = np.concatenate([more, _rows.as_float64(known)], axis=-1)
+            setattr(self, name, _rows.in_library_of(both, known))
         self.n_cuts_ += gross.columns.size
         self.training_scores_ = self._scores(rows)
         share = options["contamination"]
         limit = 0.5 if share == "auto" else min(options["max_removed"] * share, 0.5)
         w = _rows.as_float64(weights).copy()
         far = np.flatnonzero(gross.rows & (w > 0.5))
-        far = far[np.argsort(_rows.as_float64(self.training_scores_)[far], kind="stable")]
-        w[far[: max(int(limit * n + 1e-9) - int((w <= 0.5).sum()), 0)]] = 0.0
-        total = np.zeros(d)
-        for part in _rows.blocks(rows):
-            total += w[part] @ _rows.as_float64(rows[part])
-        self.location_ = _rows.in_library_of(total / w.sum(), rows)
+        allowed = max(int(limit * n + 1e-9) - int((w <= 0.5).sum()), 0)
+        if far.size > allowed:  # the furthest, without those that are tied with others
+            scores = -_rows.as_float64(self.training_scores_)[far]
+            far = far[scores > np.sort(scores)[-allowed - 1] * (1.0 + _TIED)]
+        w[far] = 0.0
+        self.location_ = _rows.in_library_of(weighted_mean(rows, w), rows)
         self.support_ = _rows.in_library_of(w > 0.5, rows)
         self.contamination_ = float(1.0 - w.mean())
 

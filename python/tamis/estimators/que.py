@@ -132,8 +132,7 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
             if number + 1 < rounds:
                 scores = scores_of(Z, zero, root) if Z.shape[1] else np.zeros(n)
                 gone = (flagged * (number + 1)) // rounds
-                kept = np.ones(n, dtype=bool)
-                kept[np.argsort(-scores, kind="stable")[:gone]] = False
+                kept = -scores >= offset_for(-scores, gone, rows)
         self.root_ = W @ root
         self._center = base
         # of clean rows, whose covariance whitens to the identity; raw: of all rows
