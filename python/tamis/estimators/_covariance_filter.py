@@ -64,10 +64,11 @@ def filter_covariance(
     centred: bool,
     rule: str,
     options: dict[str, Any],
-    max_rounds: int,
-    seed: int,
 ) -> Found:
-    """Which rows to keep; at most ``limit`` of them go in the end, and equal rows together."""
+    """Which rows to keep; at most ``limit`` of them go in the end, and equal rows together.
+
+    ``options``: of `tamis.iterative_filter`, for the first-order filter; seed and rounds for all.
+    """
     n = X.shape[0]
     kept = np.ones(n, dtype=bool)
     if limit < 1 or n < 4:
@@ -75,8 +76,8 @@ def filter_covariance(
     # with fewer rows a column forms are noise, of which the order picks one as the seed does
     order = order_by_value(X) if n >= ROWS_A_DIRECTION * X.shape[1] else None
     if order is None:
-        return _filtered(X, limit, centred, rule, options, max_rounds, seed)
-    found = _filtered(X[order.rows], limit, centred, rule, options, max_rounds, seed)
+        return _filtered(X, limit, centred, rule, options)
+    found = _filtered(X[order.rows], limit, centred, rule, options)
     alike = order.alike(found.kept)
     if (alike != found.kept).any():
         found.kept = alike
@@ -85,15 +86,7 @@ def filter_covariance(
     return found
 
 
-def _filtered(
-    X: Array,
-    limit: int,
-    centred: bool,
-    rule: str,
-    options: dict[str, Any],
-    max_rounds: int,
-    seed: int,
-) -> Found:
+def _filtered(X: Array, limit: int, centred: bool, rule: str, options: dict[str, Any]) -> Found:
     n = X.shape[0]
     if rule == "bounded":
         return _bounded(X, centred, options)
@@ -101,7 +94,9 @@ def _filtered(
         kept = concentrated(X, LEVEL, centred)
         found = Found(moments(X, kept, centred), kept, 1, radius_cut=not kept.all())
     else:
-        found = _gaussian(X, np.ones(n, dtype=bool), centred, max_rounds, seed)
+        found = _gaussian(
+            X, np.ones(n, dtype=bool), centred, options["max_rounds"], options["seed"]
+        )
         gone = int((~found.kept).sum())
         if gone <= CHANCE * n and found.moments.inside < found.moments.rank:
             second = _first_order(X, found, centred, options)

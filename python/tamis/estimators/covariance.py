@@ -216,8 +216,6 @@ def find_clean_rows(estimator: Any, array: NDArray[Any]) -> tuple[Found, int]:
             "seed": seed,
             "num_threads": threads,
         },
-        max_rounds=rounds,
-        seed=seed,
     )
     flagged = n - int(found.kept.sum()) if automatic else int(share * n + 1e-9)
     return found, flagged
