@@ -1,12 +1,13 @@
-"""Covariance products, weighted sums, top eigenpairs: tamis, NumPy, torch, SciPy, scikit-learn.
+"""Products, sums, gradients, top eigenpairs: tamis, NumPy, torch, SciPy and scikit-learn.
 
     python bench/power_iteration.py [--quick] [--json] [--rounds R] [--threads T ...] [--cpu-time]
 
 Products: 100,000 x 512 in float32, times 1 and 8 vectors; the last lines of a case read the same
 rows once and write nothing, the machine's limit. Weighted sums: 4 at once, of those rows and of
-3,000 x 410 in float64, which stay in the cache. Eigenpairs: a planted spike over noise, and
-eigenvalues that decay slowly; every solver must reach the same residual, checked in float64, and is
-tuned before it is timed (peers_spectral.py).
+3,000 x 410 in float64, which stay in the cache. Gradients of a regression (linear_gradients): of
+the same, with 4 directions. Eigenpairs: a planted spike over noise, and eigenvalues that decay
+slowly; every solver must reach the same residual, checked in float64, and is tuned before it is
+timed (peers_spectral.py).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import _timing
 import peers
 import peers_spectral
 import tamis
+from tamis import reference
 
 Array = NDArray[Any]
 Calls = dict[str, Callable[[], Any]]
@@ -168,6 +170,35 @@ def measure_sums(X: Array, threads: int, rounds: int, clock: Clock) -> dict[str,
     times = _timing.interleave(calls, check=check, rounds=rounds, clock=clock)
     return {
         "case": f"weighted_sums, {n} x {d}, {X.dtype}, j = {SUMS}",
+        "threads": threads,
+        "results": summarise(times),
+    }
+
+
+def measure_gradients(X: Array, threads: int, rounds: int, clock: Clock) -> dict[str, Any]:
+    n, d = X.shape
+    rng = np.random.default_rng(SEED)
+    y, coef, V = (rng.standard_normal(shape) for shape in (n, d, (d, SUMS)))
+    epsilon = 1.345
+    want = reference.linear_gradients(X.astype(float), y, coef, 0.0, V, epsilon=epsilon)
+
+    def ours() -> tuple[Array, Array]:
+        found = tamis.linear_gradients(X, y, coef, 0.0, V, epsilon=epsilon, num_threads=threads)
+        return found.squares, found.product
+
+    calls: Calls = {TAMIS: ours, **peers_spectral.gradients(X, y, coef, V, epsilon, threads)}
+
+    def check() -> None:
+        """Of rows about 0 nobody loses much; relative to the largest number."""
+        for name, call in calls.items():
+            for got, exact in zip(call(), (want.squares, want.product), strict=True):
+                error = np.abs(np.asarray(got) - exact).max() / np.abs(exact).max()
+                if not error <= 1e4 * np.finfo(X.dtype).eps:
+                    sys.exit(f"wrong result, not timed: {name}, relative error {error:.1e}")
+
+    times = _timing.interleave(calls, check=check, rounds=rounds, clock=clock)
+    return {
+        "case": f"linear_gradients, {n} x {d}, {X.dtype}, k = {SUMS}",
         "threads": threads,
         "results": summarise(times),
     }
@@ -347,6 +378,7 @@ def main() -> int:
         for threads in thread_counts:
             peers.set_threads(threads)
             report(measure_sums(rows, threads, repeats * product_rounds, clock))
+            report(measure_gradients(rows, threads, repeats * product_rounds, clock))
     eigen_rounds = args.rounds or (3 if args.quick else 15)
     for case in QUICK_EIGENPAIRS if args.quick else EIGENPAIRS:
         X = case.rows()

@@ -29,7 +29,13 @@ SIZES = [
     (1, 1, 1), (2, 7, 3), (9, 2, 8), (31, 33, 9), (33, 129, 1), (129, 70, 13), (65, 300, 17),
     (257, 17, 33),
 ]  # fmt: skip
-SQUARES = ("covariance_apply", "power_iteration", "projection_scores", "iterative_filter")
+SQUARES = (
+    "covariance_apply",
+    "power_iteration",
+    "projection_scores",
+    "iterative_filter",
+    "linear_gradients",
+)
 OPERATIONS = (*SQUARES, "weighted_sums")
 
 Floats = NDArray[Any]
@@ -56,6 +62,9 @@ def call(operation: str, backend: Backend, X: Any) -> Any:
         return tamis.covariance_apply(X, backend.array(ones))
     if operation == "projection_scores":
         return tamis.projection_scores(X, backend.array(ones))
+    if operation == "linear_gradients":
+        y, coef = backend.array(np.ones(int(X.shape[0]))), backend.array(ones[:, 0])
+        return tamis.linear_gradients(X, y, coef, 0.0, backend.array(ones)).product
     if operation == "weighted_sums":
         return tamis.weighted_sums(X, backend.array(np.ones((2, int(X.shape[0])))))
     return getattr(tamis, operation)(X)

@@ -1,4 +1,7 @@
-"""`tamis.sever.sever`, its gradients, baselines and attacks. Oracles: dense NumPy, by hand."""
+"""`tamis.sever.sever`, its gradients, baselines and attacks. Oracles: dense NumPy, by hand.
+
+Past 400 lines by a few: every way to the spectrum has its test.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from scipy.sparse.linalg import aslinearoperator
 from tamis.sever import OuterGradients, SeverRound, attacks, baselines, losses, sever
 from tamis.sever._sets import RowBuffer
 from tamis.sever._spectrum import spectrum
+from tamis.sever.gradients import RegressionGradients
 
 
 def location(x: Any) -> tuple[Any, Any]:
@@ -148,6 +152,46 @@ def test_a_start_that_knows_nothing_does_not_end_the_search(spike: float, k: int
     top = np.linalg.eigvalsh(whole.T @ whole)[-1] / n
     found = spectrum(OuterGradients(a, X), k, start=before.block)
     assert found.eigenvalue > 0.98 * top
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("epsilon", [np.inf, 0.7])
+def test_one_look_at_a_regression_is_what_separate_reads_are(epsilon: float, masked: bool) -> None:
+    """Oracles: the gradients formed, and the spectrum of the same without the look."""
+    rng = np.random.default_rng(5)
+    n, d = 300, 60
+    X = rng.normal(size=(n, d)) + 3.0
+    X[:9, 4] += 9.0
+    coef, weights = rng.normal(size=d), rng.random(n) + 0.5
+    y = X @ coef + rng.normal(size=n)
+    y[:9] -= 20.0
+    center_rows = np.arange(n) % 5 > 0 if masked else None
+    share = None if center_rows is None else center_rows / center_rows.sum()
+
+    def gradients() -> RegressionGradients:
+        return RegressionGradients(
+            X, y, coef, 0.5, epsilon=epsilon, weights=weights, center_weights=share
+        )
+
+    outer = gradients().outer()
+    formed, a = outer.toarray(), outer.coefficients[:, 0]
+    V = rng.normal(size=(d + 1, 4))
+    moments, product = gradients().look(V[:-1], None)
+    slopes = formed[:, :d]
+    np.testing.assert_allclose(product, slopes.T @ (slopes @ V[:-1]), rtol=1e-9, atol=1e-8)
+    np.testing.assert_allclose(moments.squares, a**2, rtol=1e-10, atol=1e-10)
+    mean = formed.mean(axis=0) if share is None else share @ formed
+    np.testing.assert_allclose(moments.mean, mean, rtol=1e-9, atol=1e-9)
+    centred = formed - mean
+    for images in (moments(V), moments(V, product)):
+        np.testing.assert_allclose(images, centred.T @ (centred @ V), rtol=1e-9, atol=1e-7)
+    start = spectrum(outer, 2, center_rows=center_rows).block
+    for k in (1, 2):
+        given: dict[str, Any] = {"center_rows": center_rows, "start": start}
+        with_look = spectrum(gradients(), k, **given)
+        without = spectrum(gradients().outer(), k, **given)
+        assert with_look.eigenvalue == pytest.approx(without.eigenvalue, rel=1e-9)
+        np.testing.assert_allclose(with_look.lengths, without.lengths, rtol=1e-7, atol=1e-7)
 
 
 @pytest.mark.parametrize("rule", ["top", "randomized", "filter"])

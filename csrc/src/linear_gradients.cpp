@@ -110,7 +110,8 @@ class Pass {
   void weigh(std::int64_t i, const T* z, T* factors, Totals& totals) const {
     const LinearModel& model = task_.model;
     const double residual = static_cast<double>(z[k_]) + intercept_ - model.y[i];
-    double a = std::clamp(residual, -model.epsilon, model.epsilon);
+    // What is added is 0, or NaN where the residual is not finite: clamped, that would not show.
+    double a = std::clamp(residual, -model.epsilon, model.epsilon) + (residual - residual);
     if (model.weights != nullptr) a *= model.weights[i];
     task_.out.coefficients[i] = a;
     const double square = a * a;
@@ -149,7 +150,8 @@ class Pass {
       out.sums[j] = (by_both[j] - totals.shared * to) / totals.share;
       out.sums[d + j] = by_a[j] - totals.plain * to;
       out.sums[2 * d + j] = by_square[j] - totals.squares * to;
-      finite = finite && std::isfinite(out.center[j]) && std::isfinite(out.sums[2 * d + j]);
+      finite = finite && std::isfinite(out.center[j]) && std::isfinite(out.sums[j]) &&
+               std::isfinite(out.sums[d + j]) && std::isfinite(out.sums[2 * d + j]);
     }
     for (int c = 0; c < k_; ++c) {
       double along = 0.0;   // moved . v
@@ -165,7 +167,10 @@ class Pass {
         finite = finite && std::isfinite(y);
       }
     }
-    if (!finite) detail::fail_on_data(task_.op, rows_);
+    if (finite) return;
+    detail::fail_on_bad_row(task_.op, rows_);
+    detail::fail_on_coefficients(task_, task_.out.coefficients);
+    detail::fail_on_data(task_.op, rows_);
   }
 
   const LinearGradientsTask& task_;
@@ -178,6 +183,63 @@ class Pass {
   Aligned<T> v_;  ///< and the model's coefficients behind
   double intercept_ = 0.0;
 };
+
+/// Numbers of the caller's, for messages.
+struct Numbers {
+  const char* name;
+  const double* data;
+  std::int64_t size;
+};
+
+/// All but the values on CUDA, which nobody has seen yet.
+void check(const LinearGradientsTask& task, const Exec& exec) {
+  const char* op = task.op;
+  const ConstMatrixView& x = task.x;
+  const LinearModel& model = task.model;
+  constexpr std::int64_t kMost = 251;  // columns: with those of the sums, kMaxVectors
+  static_assert(kMost + 4 < detail::kMaxVectors);
+  detail::check_rows(op, x, 1);
+  if (task.k < 1 || task.k > kMost) {
+    detail::fail(op, detail::text("1 <= k <= ", kMost), detail::text(task.k));
+  }
+  const std::int64_t n = x.rows, d = x.cols, of_block = d * task.k;
+  const Numbers in[] = {{"coef", model.coef, d},
+                        {"y", model.y, n},
+                        {"v", task.v, of_block},
+                        {"weights", model.weights, n},
+                        {"center_weights", task.share, n}};
+  const Numbers results[] = {{"coefficients", task.out.coefficients, n},
+                             {"center", task.out.center, d},
+                             {"sums", task.out.sums, 3 * d},
+                             {"product", task.out.product, of_block}};
+  constexpr std::size_t kNeeded = 3;  // of `in`
+  for (std::size_t i = 0; i < kNeeded; ++i) {
+    if (in[i].data == nullptr) detail::fail(op, detail::text("non-null ", in[i].name), "null");
+  }
+  for (const Numbers& result : results) {
+    if (result.data == nullptr) detail::fail(op, detail::text("non-null ", result.name), "null");
+    const auto apart = [&](const char* name, const ConstMatrixView& other) {
+      if (!detail::overlaps(other, result.data, result.size * 8)) return;
+      detail::fail(op, detail::text(result.name, " apart from ", name), "overlapping memory");
+    };
+    apart("x", x);
+    const auto row = [](const Numbers& other) {
+      return ConstMatrixView{other.data, other.data == nullptr ? 0 : 1, other.size, other.size,
+                             DType::float64};
+    };
+    for (const Numbers& other : in) apart(other.name, row(other));
+    for (const Numbers* other = results; other != &result; ++other) apart(other->name, row(*other));
+  }
+  if (!(model.epsilon > 0.0)) detail::fail(op, "epsilon > 0", detail::text(model.epsilon));
+  if (!std::isfinite(model.intercept)) {
+    detail::fail(op, "intercept: a finite number", detail::text(model.intercept));
+  }
+  detail::check_finite(op, "coef", model.coef, d, exec);
+  detail::check_finite(op, "v", task.v, of_block, exec);
+  if (task.share != nullptr && exec.device.kind == Device::Kind::cpu) {
+    detail::check_weight_values(op, task.share, n, "center_weights");
+  }
+}
 
 }  // namespace
 
@@ -192,11 +254,8 @@ void cpu::linear_gradients(const LinearGradientsTask& task, int num_threads) {
 void linear_gradients(ConstMatrixView x, const LinearModel& model, const double* share,
                       const double* v, std::int64_t k, const LinearGradients& out,
                       const Exec& exec) {
-  constexpr const char* op = "linear_gradients";
-  detail::check_rows(op, x, 1);
-  detail::check_vectors(op, k, v, out.product);
-  detail::check_finite(op, "v", v, x.cols * k, exec);
-  const LinearGradientsTask task{op, x, model, share, v, k, out};
+  const LinearGradientsTask task{"linear_gradients", x, model, share, v, k, out};
+  check(task, exec);
   if (exec.device.kind == Device::Kind::cuda) {
     cuda::linear_gradients(task, exec);
   } else {

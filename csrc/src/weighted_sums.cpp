@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "src/detail/chunk_sums.hpp"
 #include "src/detail/matrix_check.hpp"
 #include "src/detail/row_passes.hpp"
 #include "src/detail/weighted_sums_backend.hpp"
@@ -37,39 +38,11 @@ class Pass {
   void run(int num_threads) {
     const std::int64_t size = vectors_ * stride_;
     const detail::Chunks chunks(rows_.count, size * 8);
-    Aligned<double> total(static_cast<std::size_t>(size), 0.0);
-    const auto end_of = [&](std::int64_t c) {
-      return std::min(rows_.count, (c + 1) * chunks.rows);
-    };
-    const auto add = [&](const Aligned<double>& sums) {
-      for (std::size_t e = 0; e < total.size(); ++e) total[e] += sums[e];
-    };
-    if (num_threads == 0) num_threads = default_num_threads();
-    if (num_threads == 1 || chunks.count == 1) {
-      Scratch scratch(*this);
-      if (chunks.rows == detail::kFlush || chunks.count == 1) {
-        // Adding to the total what another thread would add to zeros first gives the same bits.
-        for (std::int64_t c = 0; c < chunks.count; ++c) {
-          sum_chunk(c * chunks.rows, end_of(c), scratch, total.data());
-        }
-      } else {
-        Aligned<double> sums;
-        for (std::int64_t c = 0; c < chunks.count; ++c) {
-          sums.assign(total.size(), 0.0);
-          sum_chunk(c * chunks.rows, end_of(c), scratch, sums.data());
-          add(sums);
-        }
-      }
-    } else {
-      std::vector<Aligned<double>> sums(static_cast<std::size_t>(chunks.count));
-      detail::parallel_for(chunks.count, num_threads, [&](std::int64_t c) {
-        Scratch scratch(*this);
-        auto& own = sums[static_cast<std::size_t>(c)];
-        own.assign(total.size(), 0.0);
-        sum_chunk(c * chunks.rows, end_of(c), scratch, own.data());
-      });
-      for (const auto& own : sums) add(own);
-    }
+    const auto total = detail::sum_chunks(
+        chunks, rows_.count, size, num_threads, [this] { return Scratch(*this); },
+        [this](std::int64_t begin, std::int64_t end, Scratch& scratch, double* sums) {
+          sum_chunk(begin, end, scratch, sums);
+        });
     finish(total);
   }
 

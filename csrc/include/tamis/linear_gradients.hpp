@@ -36,9 +36,14 @@ struct LinearGradients {
 ///   row-major and dense, 1 <= k <= 251; share n numbers >= 0, not all zero, or null for ones.
 /// - One pass over x; no (n, d) and no (d, d) array. Workspace: at most 64 (k + 4) d float64, and
 ///   never more than 64 MiB beyond (k + 4) d of them.
+/// - On CUDA two passes for every 28 columns of v (30 without share). The first one leaves what a
+///   row counts in the sums, 8 MiB of it at most, for some rows at a time. Sums of blocks: 2 MiB,
+///   or a twentieth of x where that is more, beyond 3 (k + 5) d float64.
 /// - Accumulators: as in covariance_apply. Rows are summed about a point near their mean, and what
 ///   is left is corrected in float64.
 /// - Determinism: the same bits for any number of threads and any CPU instruction set.
+/// - Values: coef, intercept, v and share are finite. A y or a weight that is not shows in the
+///   coefficients, which are written before the call throws.
 /// - Aliasing: results overlap nothing. On CUDA every pointer lies on the device; the call waits.
 /// @throws NonFiniteError naming the first row with a NaN or an infinity (of x, y or the weights),
 /// or saying that the sums overflow; std::invalid_argument; std::runtime_error on a CUDA failure.

@@ -160,4 +160,12 @@ __device__ __forceinline__ void finish_product(const Product<T>& task, const dou
   }
 }
 
+/// Enqueues sums about the shift of rows whose projections, or other factors, are known: each of
+/// sums.blocks slots gets a column for every factor and, without a mean, one for the rows
+/// themselves. `status` may be null for rows without weights.
+template <class T>
+void sum_known(const Product<T>& product, const ProductShape& shape,
+               const KnownProjections<T>& known, const BlockSums& sums, const Call& call,
+               ProductStatus* status = nullptr);
+
 }  // namespace tamis::cuda

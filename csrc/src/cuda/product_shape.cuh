@@ -129,6 +129,11 @@ int blocks_of(const Shape& shape, std::int64_t n) {
   return static_cast<int>((n + shape.rows_per_block - 1) / shape.rows_per_block);
 }
 
+/// Numbers in a slot: columns of sums, the rows' own sum, sums of projections, that of the weights.
+inline std::int64_t slot_size(std::int64_t d, std::int64_t k, bool with_mean) {
+  return (k + (with_mean ? 1 : 0)) * d + k + 1;
+}
+
 template <class T>
 int across_for(std::int64_t d) {
   const std::int64_t warp_columns = kWarp * kOwn<T>;

@@ -1,35 +1,11 @@
 #include <algorithm>
 
 #include "src/cuda/product_kernel.cuh"
+#include "src/cuda/slot_sums.cuh"
 #include "src/detail/weighted_sums_backend.hpp"
 
 namespace tamis::cuda {
 namespace {
-
-constexpr int kAddWarps = 8;
-
-/// A warp adds the slots of every eighth part of the blocks, in order, for 32 sums; then the parts
-/// meet, in order.
-__global__ void __launch_bounds__(kAddWarps* kWarp)
-    add_slots_kernel(BlockSums sums, double* y, unsigned* not_finite) {
-  __shared__ double parts[kAddWarps][kWarp];
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int warp = static_cast<int>(threadIdx.x) / kWarp;
-  const std::int64_t e = static_cast<std::int64_t>(blockIdx.x) * kWarp + lane;
-  const int each = (sums.blocks + kAddWarps - 1) / kAddWarps;
-  const int end = min(sums.blocks, (warp + 1) * each);
-  double sum = 0.0;
-  if (e < sums.size) {
-#pragma unroll 8
-    for (int b = warp * each; b < end; ++b) sum += sums.slots[b * sums.size + e];
-  }
-  parts[warp][lane] = sum;
-  __syncthreads();
-  if (warp > 0 || e >= sums.size) return;
-  for (int other = 1; other < kAddWarps; ++other) sum += parts[other][lane];
-  y[e] = sum;
-  if (!isfinite(sum)) atomicExch(not_finite, 1u);
-}
 
 /// Sums for up to kProductColumns rows of u, from row `first` on.
 template <class T>
@@ -55,10 +31,7 @@ void sum_rows(const detail::WeightedSumsTask& task, std::int64_t first, unsigned
                                   1,
                                   task.u.row_stride};
   launch_product<T, ProductWork::sums>(product, shape, known, sums, grid, nullptr, call);
-  const std::int64_t blocks = (sums.size + kWarp - 1) / kWarp;
-  add_slots_kernel<<<static_cast<unsigned>(blocks), kAddWarps * kWarp, 0, call.stream>>>(
-      sums, task.y + first * d, not_finite);
-  call.launched();
+  add_slots(sums, sums.size, task.y + first * d, not_finite, call);
 }
 
 template <class T>
