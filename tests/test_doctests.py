@@ -13,7 +13,7 @@ import pytest
     [
         ("tamis.ops.confidence", 4),
         ("tamis.ops.noise", 1),
-        ("tamis.ops.spectral", 4),
+        ("tamis.ops.spectral", 5),
         ("tamis.ops.votes", 1),
         ("tamis.adversarial.attacks", 1),
         ("tamis.adversarial.losses", 1),

@@ -79,16 +79,21 @@ def test_a_centre_by_weights_is_the_mean_whoever_asks_first(sparse: bool) -> Non
 
 
 def test_row_buffer_gives_the_rows_after_any_others() -> None:
-    """Subsets of what it holds move within it, in pieces; others come from the table."""
+    """In its own order; rows that it holds stay where they are, if there is room."""
     rng = np.random.default_rng(2)
     table = rng.normal(size=(900, 300))
     buffer = RowBuffer(table)
-    for size in (880, 700, 699, 300, 300, 500, 499, 900, 1):
-        rows = np.sort(rng.choice(900, size, replace=False))
-        np.testing.assert_array_equal(buffer.take(rows), table[rows])
-        inside = rows[np.sort(rng.choice(size, max(size * 9 // 10, 1), replace=False))]
-        for some in (inside, inside, inside[: len(inside) // 2 + 1], inside[-1:]):
-            np.testing.assert_array_equal(buffer.take(some), table[some])
+    before = np.zeros(0, dtype=int)
+    for size in (880, 700, 699, 300, 300, 500, 499, 900, 1, 900):
+        rows = rng.choice(900, size, replace=False)
+        for some in (rows, rows, rows[: size * 9 // 10 + 1], np.sort(rows)[: size // 2 + 1], rows):
+            examples, order = buffer.take(some)
+            np.testing.assert_array_equal(np.sort(order), np.sort(some))
+            np.testing.assert_array_equal(examples, table[order])
+            place = np.arange(min(len(before), len(order)))
+            stays = np.isin(before[place], some)
+            np.testing.assert_array_equal(order[place][stays], before[place][stays])
+            before = order
 
 
 @pytest.mark.parametrize(("n", "p"), [(1, 5), (2, 2), (5, 1), (2, 400), (33, 3)])

@@ -33,6 +33,26 @@ from tamis.sever.attacks import flip_labels, regression_attack
 COUNTED = "a weight of 0 still counts as an example, of which a share is dropped"
 
 
+def test_the_order_in_which_survivors_lie_changes_nothing() -> None:
+    """Survivors of dense tables lie in an order of their own, of sparse ones in the table's."""
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(900, 6))
+    y = X @ np.arange(6.0) + rng.normal(0.0, 0.1, 900)
+    poison = rng.choice(900, 40, replace=False)
+    X[poison], y[poison] = rng.normal(1.0, 0.2, (40, 6)), -9.0
+    weight = rng.uniform(0.5, 1.5, 900)
+    found = [
+        SeverRegressor(Ridge(), contamination=0.05).fit(table, y, weight)
+        for table in (X, scipy.sparse.csr_matrix(X))
+    ]
+    assert not found[0].support_[poison].any()
+    np.testing.assert_array_equal(found[0].support_, found[1].support_)
+    slopes = [each.estimator_.coef_ for each in found]
+    np.testing.assert_allclose(slopes[0], slopes[1], atol=1e-3)  # solvers differ, too
+    scores = [each.outlier_scores_ for each in found]
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.05 * scores[0].max())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", [SeverRegressor(), SeverClassifier()])
 def test_scikit_learn_conventions(estimator: Any) -> None:

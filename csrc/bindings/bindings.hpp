@@ -8,6 +8,7 @@ void bind_gaussian_noise(pybind11::module_& m);
 void bind_vote_counts(pybind11::module_& m);
 void bind_confidence(pybind11::module_& m);
 void bind_covariance_apply(pybind11::module_& m);
+void bind_weighted_sums(pybind11::module_& m);
 void bind_power_iteration(pybind11::module_& m);
 void bind_projection_scores(pybind11::module_& m);
 void bind_iterative_filter(pybind11::module_& m);

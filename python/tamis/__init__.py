@@ -31,6 +31,7 @@ from tamis.ops import (
     power_iteration,
     projection_scores,
     vote_counts,
+    weighted_sums,
 )
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ __all__ = [
     "smoothing",
     "trimmed_mean",
     "vote_counts",
+    "weighted_sums",
 ]
 
 

@@ -13,3 +13,4 @@
 #include "tamis/projection_scores.hpp"
 #include "tamis/views.hpp"
 #include "tamis/vote_counts.hpp"
+#include "tamis/weighted_sums.hpp"

@@ -92,6 +92,13 @@ std::int64_t ahead_of(const Rows<T>& rows) {
   return std::max<std::int64_t>(fit, tile_rows<T>(rows.d)) * rows.stride;
 }
 
+/// Tables up to this size stay in the last-level cache, where hardware prefetchers do without help.
+inline constexpr std::int64_t kCachedBytes = std::int64_t{32} << 20;
+template <class T>
+bool is_large(const Rows<T>& rows) {
+  return rows.count > kCachedBytes / (rows.d * static_cast<std::int64_t>(sizeof(T)));
+}
+
 /// How a pass reads that projects rows on k columns and then sums the same rows.
 struct Reading {
   Ahead products;
@@ -104,10 +111,10 @@ struct Reading {
 /// and half of the memory is asked for during the products, half during the sums.
 template <class T>
 Reading reading_of(const Rows<T>& rows, std::int64_t k) {
-  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10, kCached = 32 << 20;
+  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10;
   const std::int64_t row_bytes = rows.d * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t ahead = ahead_of(rows);
-  if (ahead != 0 && rows.count > kCached / row_bytes &&
+  if (ahead != 0 && is_large(rows) &&
       k * padded<T>(rows.d) * static_cast<std::int64_t>(sizeof(T)) <= kColumnBytes) {
     const std::int64_t near = std::max<std::int64_t>(kNear / row_bytes, 1) * rows.stride;
     return {{near, near}, {}, true};
@@ -129,10 +136,9 @@ Aligned<T> pack(const double* v, std::int64_t d, std::int64_t k, std::int64_t el
   return out;
 }
 
-/// Says what is wrong with data whose sums came out as NaN or infinity: names the first row (of
-/// weight > 0) that holds one, or else says that finite numbers overflow.
+/// Names the first row (of weight > 0) that holds a NaN or an infinity; returns if none does.
 template <class T>
-[[noreturn]] void fail_on_data(const char* op, const Rows<T>& rows, const T* weights = nullptr) {
+void fail_on_bad_row(const char* op, const Rows<T>& rows, const T* weights = nullptr) {
   for (std::int64_t i = 0; i < rows.count; ++i) {
     if (weights != nullptr && !(weights[rows.number(i)] > T(0))) continue;
     const T* x = rows[i];
@@ -144,6 +150,13 @@ template <class T>
                            rows.number(i));
     }
   }
+}
+
+/// Says what is wrong with data whose sums came out as NaN or infinity: a bad row, or else finite
+/// numbers that overflow.
+template <class T>
+[[noreturn]] void fail_on_data(const char* op, const Rows<T>& rows, const T* weights = nullptr) {
+  fail_on_bad_row(op, rows, weights);
   throw NonFiniteError(text("[", op, "] X: expected values whose squares can be summed in ",
                             sizeof(T) == 4 ? "float32" : "float64", ": rescale the data"),
                        -1);

@@ -21,6 +21,7 @@ from tamis.ops.spectral import (
     iterative_filter,
     power_iteration,
     projection_scores,
+    weighted_sums,
 )
 from tamis.ops.stream import FilterStream
 from tamis.ops.votes import vote_counts
@@ -44,4 +45,5 @@ __all__ = [
     "power_iteration",
     "projection_scores",
     "vote_counts",
+    "weighted_sums",
 ]

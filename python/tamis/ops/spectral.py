@@ -1,6 +1,6 @@
-"""The spectral core: covariance products, top eigenpairs, projection scores, the robust filter.
+"""The spectral core: covariance products, weighted sums, eigenpairs, scores, the robust filter.
 
-Past 400 lines: nearly half of them are the contracts of these four public functions.
+Past 400 lines: nearly half of them are the contracts of these five public functions.
 """
 
 from __future__ import annotations
@@ -93,6 +93,50 @@ def covariance_apply(
         _arrays.cuda_stream(X),
     )
     return _arrays.cast(out.reshape(shape), X)
+
+
+def weighted_sums(X: Any, U: Any, *, num_threads: int | None = None) -> Any:
+    """A few weighted sums of the rows of ``X``, ``U X``, in one read of them.
+
+    Parameters
+    ----------
+    X : array of shape (n, d), float32 or float64
+        As in `covariance_apply`.
+    U : array of shape (n,) or (j, n), 1 <= j <= 256
+        Finite numbers of any sign, a row of them for each sum; rounded to the dtype of ``X``. Rows
+        of ``X`` whose weights are all 0 are not looked at.
+    num_threads : int, optional
+        CPU threads; never changes the result. Default: see `tamis.info`.
+
+    Returns
+    -------
+    float64 array of shape (d,) or (j, d)
+        Of the library and device of ``X``. Summed in the dtype of ``X`` over 128 rows, those sums
+        in float64: the same bits for any number of threads and any instruction set.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `covariance_apply`; sums beyond the dtype of ``X`` are a ValueError.
+
+    Examples
+    --------
+    >>> import numpy as np, tamis
+    >>> X = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    >>> tamis.weighted_sums(X, np.array([[1.0, 1.0, 1.0], [0.5, 0.0, -0.5]])).tolist()
+    [[9.0, 12.0], [-2.0, -2.0]]
+    """
+    X = check_rows(X)
+    n, d = (int(extent) for extent in X.shape)
+    shape = tuple(int(extent) for extent in np.shape(U))
+    if len(shape) not in (1, 2) or shape[-1] != n or not 1 <= math.prod(shape[:-1]) <= MAX_VECTORS:
+        raise ValueError(
+            f"U: expected shape ({n},) or (j, {n}) with 1 <= j <= {MAX_VECTORS}, got {shape}"
+        )
+    weights = _numbers(X, U, "U", shape, _arrays.dtype_name(X)).reshape(-1, n)
+    out = _arrays.empty(X, (int(weights.shape[0]), d), "float64")
+    _core.weighted_sums(X, weights, out, _arrays.thread_count(num_threads), _arrays.cuda_stream(X))
+    return out.reshape((*shape[:-1], d))
 
 
 def power_iteration(

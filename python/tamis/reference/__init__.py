@@ -50,6 +50,7 @@ from tamis.reference.spectral import (
     subsample_start,
     uniform_hash,
     weighted_mean,
+    weighted_sums,
 )
 
 __all__ = [
@@ -93,5 +94,6 @@ __all__ = [
     "variance_cut",
     "vote_counts",
     "weighted_mean",
+    "weighted_sums",
     "without_atoms",
 ]

@@ -120,6 +120,27 @@ def covariance_apply(
     return np.asarray(out / w.sum()).reshape(V.shape)
 
 
+def weighted_sums(X: Array, U: Array) -> Array:
+    """Return ``U X``: weighted sums of the rows.
+
+    Parameters
+    ----------
+    X : (n, d) array
+    U : (n,) or (j, n) array
+        Weights of any sign, a row of them for each sum.
+
+    Returns
+    -------
+    (d,) or (j, d) array
+    """
+    n, d = X.shape
+    U2 = U.reshape(-1, n)
+    out = np.zeros((len(U2), d))
+    for rows in row_blocks(n):
+        out += U2[:, rows] @ X[rows]
+    return np.asarray(out).reshape(*U.shape[:-1], d)
+
+
 def projection_scores(X: Array, V: Array, *, mean: Array | None = None) -> Array:
     """Return ``|| V^T (x_i - mu) ||^2`` for every row.
 

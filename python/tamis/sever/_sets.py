@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tamis import _arrays
 
 __all__ = [
+    "Arranged",
     "Indices",
     "RowBuffer",
     "check_fraction",
@@ -24,34 +25,48 @@ Indices = NDArray[np.intp]
 _MOVED_NUMBERS = 1 << 15  # at a time
 
 
+class Arranged:
+    """A model that holds its examples in an order of its own.
+
+    What `sever` is told of the model's own examples then goes by ``rows``, their numbers.
+    """
+
+    rows: Indices
+
+
 class RowBuffer:
     """Copies of some rows of a table, in one piece of memory: fresh memory costs more than copies.
 
-    Rows that are all in it already, which is what a filter leaves, move up within the buffer; the
-    table itself is not read again.
+    From one set of rows to the next only those are copied that are new; they take the places of
+    those that left. So the order of the rows is the buffer's own.
     """
 
     def __init__(self, table: NDArray[Any]) -> None:
         self._table = table
-        self._held: Indices | None = None
+        self._held = np.zeros(0, dtype=np.intp)
 
-    def take(self, rows: Indices) -> NDArray[Any]:
-        """``table[rows]`` of increasing numbers; the array of the last call is overwritten."""
-        before, self._held = self._held, rows
-        if before is None:
+    def take(self, rows: Indices) -> tuple[NDArray[Any], Indices]:
+        """``table[order]`` and the order, a permutation of ``rows``.
+
+        The array of the last call is overwritten.
+        """
+        if not self._held.size:
             self._buffer = np.empty_like(self._table)
-        out = self._buffer[: len(rows)]
-        if before is None or len(rows) > len(before):
-            return np.take(self._table, rows, axis=0, out=out, mode="clip")
-        at = np.searchsorted(before, rows)
-        if at[-1] == len(before) or not np.array_equal(before[at], rows):
-            return np.take(self._table, rows, axis=0, out=out, mode="clip")
-        step = max(_MOVED_NUMBERS // self._table.shape[1], 1)
-        start = np.count_nonzero(at == np.arange(len(at)))  # those are in place
-        for first in range(start, len(at), step):
-            some = at[first : first + step]
-            out[first : first + step] = self._buffer[some]  # a copy on the way: they may overlap
-        return out
+        held = self._held[: len(rows)]
+        missing = mask_of(rows, len(self._table))
+        stays = missing[held]
+        missing[held[stays]] = False
+        new = np.flatnonzero(missing)
+        places = np.concatenate([np.flatnonzero(~stays), np.arange(len(held), len(rows))])
+        order = np.empty(len(rows), dtype=np.intp)
+        order[: len(held)] = held
+        order[places] = new
+        step = max(_MOVED_NUMBERS // max(self._table.shape[1], 1), 1)
+        for first in range(0, len(new), step):  # in cache on their way
+            some = slice(first, first + step)
+            self._buffer[places[some]] = self._table[new[some]]
+        self._held = order
+        return self._buffer[: len(rows)], order
 
 
 def mask_of(rows: Indices, n: int) -> NDArray[np.bool_]:
@@ -100,15 +115,15 @@ def drop_largest(
 ) -> NDArray[np.bool_]:
     """Keep all but the ``number`` largest scores; equal ones go in the order of a permutation.
 
-    Scores that differ by rounding only count as equal: 10 digits of the largest.
+    Scores that differ by rounding only count as equal: by 1e-10 of the largest.
     """
-    top = scores.max(initial=0.0)
-    rounded = np.round(scores / top, 10) if top > 0 else scores
     if not 0 < number < len(scores):
         return np.full(len(scores), number <= 0)
-    cut = np.partition(rounded, -number)[-number]
-    keep = np.asarray(rounded < cut, dtype=bool)
-    equal = np.flatnonzero(rounded == cut)
-    spared = len(scores) - number - int(keep.sum())
+    spared = len(scores) - number
+    cut = np.partition(scores, spared)[spared]
+    rounding = 1e-10 * scores.max()
+    keep = np.asarray(scores < cut - rounding, dtype=bool)
+    equal = np.flatnonzero(np.abs(scores - cut) <= rounding)
+    spared -= np.count_nonzero(keep)
     keep[equal[np.argsort(order[rows[equal]])[len(equal) - spared :]]] = True
     return keep

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tamis import _arrays, _rows, ops
 from tamis.estimators._validation import seed_of
 from tamis.sever._sets import (
+    Arranged,
     Indices,
     check_fraction,
     class_numbers,
@@ -182,11 +183,12 @@ def sever(
 
     everyone = np.arange(n)
 
-    def fitted(rows: Indices) -> Model:
-        return fit(mask_of(rows, n).astype(np.float64) if fit_weights else rows)
+    def fitted(rows: Indices) -> tuple[Model, Indices]:
+        """The model, and its examples in the order of their gradients there."""
+        found = fit(mask_of(rows, n).astype(np.float64) if fit_weights else rows)
+        return found, found.rows if isinstance(found, Arranged) else rows
 
-    active = everyone
-    model = fitted(active)
+    model, active = fitted(everyone)
     starts: dict[int, Any] = {}  # by class: the directions of the round before
     if share == 0.0:
         return SeverResult(model, np.ones(n, bool), np.zeros(n), (), "contamination")
@@ -228,29 +230,30 @@ def sever(
             record("filter", top, after, active)
             break
         _check_classes(classes, per_class, after)
-        model = fitted(after)
-        before, active = active, after
+        before = active
+        model, active = fitted(after)
         if record("filter", top, active, before):
             reason = "callback"
             break
     if readmit and reason != "callback":
-        seen = {active.tobytes()}
+        seen = {mask_of(active, n).tobytes()}
         for _ in range(_MAX_READMISSIONS):
             scores, top = scored()
             after = _best(scores, share, classes, order)
             _check_classes(classes, per_class, after)
-            if np.array_equal(after, active):
+            if np.array_equal(mask_of(after, n), mask_of(active, n)):
                 reason = "stable" if scores.any() else "nothing_left"
                 break
-            model, scores = fitted(after), None
-            before, active = active, after
+            before, scores = active, None
+            model, active = fitted(after)
             if record("readmit", top, active, before):
                 reason = "callback"
                 break
-            if active.tobytes() in seen:
+            alive = mask_of(active, n).tobytes()
+            if alive in seen:
                 reason = "cycle"
                 break
-            seen.add(active.tobytes())
+            seen.add(alive)
     if scores is None:
         scores, _ = scored()
     return SeverResult(model, mask_of(active, n), scores, tuple(history), reason)

@@ -18,7 +18,7 @@ from tamis import _arrays, _rows
 
 __all__ = ["OuterGradients", "as_operator"]
 
-_BLOCK_NUMBERS = 1 << 17  # of the rows that several vectors multiply while they are in cache
+_BLOCK_NUMBERS = 1 << 16  # of the rows that several vectors multiply while they are in cache
 
 
 class OuterGradients(LinearOperator):  # type: ignore[misc]
@@ -67,9 +67,9 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
         n, d = self.X.shape
         if a.ndim not in (1, 2) or len(a) != n:
             raise ValueError(f"coefficients: expected shape ({n},) or ({n}, m), got {a.shape}")
-        bad = np.flatnonzero(~np.isfinite(self.coefficients).all(axis=1))
-        if bad.size:
-            raise ValueError(f"gradients: expected finite values, got {a[bad[0]]} in row {bad[0]}")
+        if not np.isfinite(a).all():
+            row = int(np.argmin(np.isfinite(self.coefficients).all(axis=1)))
+            raise ValueError(f"gradients: expected finite values, got {a[row]} in row {row}")
         self.intercept = bool(intercept)
         if center is not None and center_weights is not None:
             raise ValueError("center, center_weights: expected only one of them, got both")
@@ -114,17 +114,22 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
     def _rmatvec(self, u: Any) -> Any:
         return self._rmatmat(np.reshape(u, (-1, 1)))[:, 0]
 
-    def sums(self, U: NDArray[np.float64]) -> NDArray[np.float64]:
+    def sums(self, U: NDArray[np.float64], num_threads: int | None = None) -> NDArray[np.float64]:
         """``U G`` of a few rows of U, (j, n), and the gradients G of one predictor: (j, q)."""
-        weighted = U * self.coefficients[:, 0]
-        total = weighted.sum(axis=1)
+        j, d = len(U), self.X.shape[1]
+        weights = np.empty((j + (self._center is None), self.shape[0]))
+        np.multiply(U, self.coefficients[:, 0], out=weights[:j])
         if self._center is None:  # in the same read
-            out = _weighted_sums(np.vstack([weighted, self._center_weights]), self.X)
-            self._center, out = out[-1], out[:-1]
-        else:
-            out = _weighted_sums(weighted, self.X)
-        out -= np.outer(total, self.center)
-        return np.column_stack([out, total]) if self.intercept else out
+            weights[j] = self._center_weights
+        found = _weighted_sums(weights, self.X)
+        if self._center is None:
+            self._center = found[j]
+        out = np.empty((j, self.shape[1]))
+        total = weights[:j].sum(axis=1)
+        np.subtract(found[:j], total[:, None] * self._center, out=out[:, :d])
+        if self.intercept:
+            out[:, d] = total
+        return out
 
     def toarray(self) -> NDArray[np.float64]:
         """The rows formed: a new array of their shape."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
@@ -26,7 +27,7 @@ from tamis.sever._linear_models import (
     steps,
     subgradients,
 )
-from tamis.sever._sets import RowBuffer
+from tamis.sever._sets import Arranged, RowBuffer
 from tamis.sever.driver import sever
 from tamis.sever.gradients import OuterGradients
 
@@ -41,7 +42,8 @@ _EXAMPLES: dict[str, Any] = {
 }
 
 
-class _Fitted(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class _Fitted(Arranged):
     estimator: Any
     rows: Any  # numbers of the examples it was fitted on
     examples: Any  # and those
@@ -99,27 +101,28 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
         shared = not may_write(fresh)
         survivors = RowBuffer(X) if shared and not issparse(X) else None
 
-        def taken(rows: Any) -> Any:
+        def taken(rows: Any) -> tuple[Any, Any]:
+            """The examples, and their numbers in the order in which they come."""
             if shared and len(rows) == n:
-                return X
-            return X[rows] if survivors is None else survivors.take(rows)
+                return X, np.arange(n)
+            return (X[rows], rows) if survivors is None else survivors.take(rows)
 
         def fit(rows: Any) -> _Fitted:
             model = copy.deepcopy(fresh)  # a clone of a clone, in less time
             keywords = {}
+            examples, rows = taken(rows)
             if weight is not None:
                 name = model.steps[-1][0] + "__" if isinstance(model, Pipeline) else ""
                 keywords[name + "sample_weight"] = weight[rows]
-            examples = taken(rows)
             model.fit(examples, y[rows], **keywords)
-            return _Fitted(model, rows, examples if shared else taken(rows))
+            return _Fitted(model, rows, examples if shared else X[rows])
 
         def gradients(fitted: _Fitted, rows: Any) -> OuterGradients:
             """At rows among which are all that the model was fitted on."""
             before, last = steps(fitted.estimator)
             whole = len(rows) > len(fitted.rows)
             own = np.searchsorted(rows, fitted.rows) if whole else slice(None)
-            Z = taken(rows) if whole else fitted.examples
+            Z = taken(rows)[0] if whole else fitted.examples
             with config_context(assume_finite=True):  # they have been checked
                 Z = Z if before is None else before.transform(Z)
                 a = self._derivatives(last, Z, y[rows])
