@@ -157,3 +157,32 @@ def test_real_tables_with_unseen_poison() -> None:
         for model in (logistic, SeverClassifier(logistic))
     ]
     assert scores[1] < 0.08 < scores[0] - 0.05
+
+
+@pytest.mark.parametrize("columns", [5, 30])
+def test_wrong_targets_at_usual_rows_are_found(columns: int) -> None:
+    """They pull in as many directions as there are columns: along one, many look good."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(550, columns))
+    y = X @ rng.normal(size=columns) + 0.5 * rng.normal(size=550)
+    y[:50] = 8.0 * y.std()
+    found = SeverRegressor(contamination=0.1).fit(X, y)
+    assert found.support_[:50].sum() <= 1
+    assert found.stop_reason_ == "stable"
+
+
+def test_no_level_of_a_category_is_dropped_whole() -> None:
+    """Nothing would hold its weight any more, and its rows would look worse at every round."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 20, size=(900, 3))
+    X = np.hstack([np.eye(20)[column] for column in levels.T])
+    y = X @ rng.normal(size=60) + 0.3 * rng.normal(size=900)
+    for seed in range(4):
+        v = np.random.default_rng(seed)
+        far = 4.0 * X.std(axis=0) * v.normal(size=60)
+        side = np.where(v.random(90) < 0.5, 1.0, -1.0)
+        rows = np.vstack([X, X.mean(axis=0) + side[:, None] * far])
+        target = np.r_[y, y.mean() - 6.0 * side * y.std()]
+        model = make_pipeline(StandardScaler(), Ridge())
+        found = SeverRegressor(model, contamination=0.1).fit(rows, target)
+        assert np.mean((found.predict(X) - y) ** 2) < 0.25

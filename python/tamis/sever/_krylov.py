@@ -23,11 +23,12 @@ _MAX_BASIS = 120
 def block_krylov(
     apply: Callable[[Any], Any], block: Any, k: int, *, warm: bool = False, images: Any = None
 ) -> tuple[Vector, Vector]:
-    """The k largest eigenvalues of a symmetric operator, their eigenvectors, and some to spare.
+    """The largest eigenvalues of a symmetric operator, their eigenvectors, and some to spare.
 
     block : orthonormal columns to start from; ``warm``: better ones than random, but for the first.
     images : what the operator makes of the block, if that is known
-    The first k columns are orthonormal, the others merely good to start from.
+    The first k are what is asked for. Their columns are orthonormal, the others merely good to
+    start from; other values are at most what they stand for.
 
     Musco and Musco, NeurIPS 2015: all blocks are kept, and each pass multiplies a few vectors at
     once, which costs little more than one. The images of the last pass are at hand, so that what is
@@ -40,7 +41,7 @@ def block_krylov(
     before = np.zeros(k)
     while True:
         if not np.isfinite(images[:, -1]).all():
-            return np.full(k, np.nan), np.full((side, width), np.nan)
+            return np.full(width, np.nan), np.full((side, width), np.nan)
         values, vectors, failed = lapack.dsyevd(basis.T @ images)  # reads one triangle
         if failed:
             raise np.linalg.LinAlgError("eigenvalues of the gradients did not converge")
@@ -60,7 +61,7 @@ def block_krylov(
                 stepped[:, 0] /= sizes[0]
             else:
                 stepped[:, :k] = _orthonormal(stepped[:, :k])
-            return sizes, stepped
+            return np.concatenate([sizes, values[k:width]]), stepped
         before, block = top, images[:, -width:]
         for _ in range(2):  # twice is enough
             block = _orthonormal(block - basis @ (basis.T @ block))

@@ -11,7 +11,9 @@ import scipy.sparse
 from tamis.sever import losses
 
 __all__ = [
+    "checked_weights",
     "dense",
+    "gives_probabilities",
     "is_hinge",
     "is_linear",
     "loss_of",
@@ -46,6 +48,19 @@ def dense(coefficients: Any) -> Any:
     return np.asarray(coefficients.toarray() if sparse else coefficients)
 
 
+def checked_weights(sample_weight: Any, X: Any) -> Any:
+    """None, or (n,) weights: a negative one would turn the example's gradient round."""
+    from sklearn.utils.validation import _check_sample_weight
+
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(sample_weight, X)
+    if (weight < 0.0).any():
+        row = int(np.argmax(weight < 0.0))
+        raise ValueError(f"sample_weight: expected numbers >= 0, got {weight[row]} in row {row}")
+    return weight
+
+
 def is_linear(model: Any) -> bool:
     """Whether a regressor predicts by ``coef_`` and ``intercept_`` alone."""
     from sklearn.linear_model import Ridge, SGDRegressor
@@ -63,6 +78,19 @@ def predictions(model: Any, Z: Any) -> Any:
     return z
 
 
+_OTHER_LOSSES = (  # of regressors with coef_; all others are taken to minimise squares
+    "GammaRegressor",
+    "LinearSVR",
+    "NuSVR",
+    "PassiveAggressiveRegressor",
+    "PoissonRegressor",
+    "QuantileRegressor",
+    "SVR",
+    "TheilSenRegressor",
+    "TweedieRegressor",
+)
+
+
 def residual_limit(model: Any) -> float:
     """Where a regressor's loss turns from squared to linear, as Huber's does; infinite if nowhere.
 
@@ -78,6 +106,11 @@ def residual_limit(model: Any) -> float:
         return float(model.epsilon)
     if name == "SGDRegressor" and model.loss != "squared_error":
         raise ValueError(f"estimator: no gradient is known of SGDRegressor's loss {model.loss!r}")
+    if any(base.__name__ in _OTHER_LOSSES for base in type(model).__mro__):
+        raise ValueError(
+            f"estimator: no gradient is known of the loss of {name}; "
+            "tamis.sever.sever takes any learner with its gradients"
+        )
     if not hasattr(model, "coef_"):
         raise TypeError(
             f"estimator: expected a linear regressor (with coef_), got {name}; "
@@ -98,6 +131,12 @@ def subgradients(model: Any, examples: int) -> Any:
     found = np.zeros(examples)
     found[model.support_] = -dense(model.dual_coef_)[0] / model.C
     return found
+
+
+def gives_probabilities(classifier: Any) -> bool:
+    """Whether the estimator of a `SeverClassifier` has ``predict_proba``; its default does."""
+    base = getattr(classifier, "estimator_", classifier.estimator)
+    return base is None or hasattr(base, "predict_proba")
 
 
 def is_hinge(model: Any) -> bool:

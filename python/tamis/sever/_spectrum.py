@@ -35,6 +35,7 @@ class Spectrum(NamedTuple):
     eigenvalue: float
     lengths: Vector  # of the rows' projections on the top directions
     block: Any = None  # (p, k or more) to start from with gradients that differ a little
+    following: float = np.inf  # variance along the next, at most; infinite: more come for nothing
 
 
 def spectrum(
@@ -43,6 +44,7 @@ def spectrum(
     *,
     center_rows: NDArray[np.bool_] | None = None,
     start: Any = None,
+    weigh: bool = False,
     num_threads: int | None = None,
 ) -> Spectrum:
     """The top directions of gradients about their mean, and how far every row lies along them.
@@ -56,6 +58,9 @@ def spectrum(
         Rows whose mean is the centre. Default all.
     start : array of shape (p, m), optional
         ``block`` of similar gradients, which saves passes.
+    weigh : bool
+        Each direction counts by how far all rows spread along it beyond those of ``center_rows``
+        (`_prominence`); the most prominent keeps its unit.
     num_threads : int, optional
         Of the native kernels, for dense rows.
 
@@ -67,16 +72,17 @@ def spectrum(
     """
     n, p = gradients.shape
     k = min(k, n, p)
+    kept = center_rows if weigh and k > 1 else None
     if isinstance(gradients, RegressionGradients):
         if min(n, p) > _LAPACK_SIDE + k:
-            return _of_regression(gradients, k, start, num_threads)
+            return _of_regression(gradients, k, start, kept, num_threads)
         gradients = gradients.outer()
     weights = np.ones(n) if center_rows is None else center_rows.astype(np.float64)
     weights /= weights.sum()
     if isinstance(gradients, np.ndarray):
         if p <= ops.spectral.MAX_COLUMNS:
             mean = np.asarray(weights @ gradients, dtype=np.float64)
-            return _dense(gradients, mean, k, num_threads)
+            return _dense(gradients, mean, k, kept, num_threads)
         gradients = aslinearoperator(gradients)
     alive, read, moments, block = slice(None), gradients, None, None
     if isinstance(gradients, OuterGradients):
@@ -92,20 +98,26 @@ def spectrum(
     if min(rows.shape) <= _LAPACK_SIDE + k:
         table = rows.matmat(np.eye(p)) if p <= n else rows.rmatmat(np.eye(rows.shape[0])).T
         u, sizes, _ = np.linalg.svd(table, full_matrices=False)
-        top, projections = float(sizes[0] ** 2), u[:, :k] * sizes[:k]
+        following, top, projections = np.inf, float(sizes[0] ** 2), u[:, :k] * sizes[:k]
     elif rows.shape[0] < p and moments is None:  # the shorter side has the cheaper basis
-        squares, vectors = block_krylov(
+        values, vectors = block_krylov(
             _short_side(rows), random_block(rows.shape[0], k + GUARDS), k
         )
-        top, projections = float(squares[0]), vectors[:, :k] * np.sqrt(squares)
+        following, top = _next(values, k) / n, float(values[0])
+        projections = vectors[:, :k] * np.sqrt(values[:k])
     else:
         if moments is not None and start is None:
             start = _sampled_start(read, k, num_threads)
         block = random_block(p, k + GUARDS) if start is None else warm_block(start)
         apply = _both_sides(rows) if moments is None else moments
-        _, block = block_krylov(apply, block, k, warm=start is not None)
+        values, block = block_krylov(apply, block, k, warm=start is not None)
         projections = rows.matmat(block[:, :k])
-        top = float(np.square(projections[:, 0]).sum())
+        following, top = _next(values, k) / n, float(np.square(projections[:, 0]).sum())
+    if kept is not None:
+        shares = kept[alive].astype(np.float64)
+        if rows.zeros:  # the last row stands for all that are zero
+            shares = np.append(shares, (kept.sum() - shares.sum()) / rows.zeros)
+        projections = projections * _prominence(projections, shares)
     lengths = np.sqrt(np.square(projections).sum(axis=1))
     if not np.isfinite(lengths).all():
         raise _not_finite(gradients.matvec(np.ones(p)))
@@ -114,11 +126,15 @@ def spectrum(
     if rows.zeros:
         found, lengths = lengths, np.full(n, lengths[-1] / np.sqrt(rows.zeros))
         lengths[alive] = found[:-1]
-    return Spectrum(top / n, lengths, block)
+    return Spectrum(top / n, lengths, block, following)
+
+
+def _next(values: Vector, k: int) -> float:
+    return float(values[k]) if len(values) > k else 0.0
 
 
 def _of_regression(
-    gradients: RegressionGradients, k: int, start: Any, num_threads: int | None
+    gradients: RegressionGradients, k: int, start: Any, kept: Any, num_threads: int | None
 ) -> Spectrum:
     """The same, where the first pass finds the gradients as well."""
     n, p = gradients.shape
@@ -133,15 +149,33 @@ def _of_regression(
     if not moments.squares.any():
         return Spectrum(0.0, np.zeros(n))
     images = moments(block, product)
-    _, block = block_krylov(moments, block, k, warm=start is not None, images=images)
+    values, block = block_krylov(moments, block, k, warm=start is not None, images=images)
     projections = moments.project(block[:, :k])
     squares = np.square(projections)
     top = float(squares[:, 0].sum())
     if not np.isfinite(top):
         raise _not_finite(projections.sum(axis=1))
+    if kept is not None:
+        squares *= np.square(_prominence(projections, kept.astype(np.float64)))
     if _are_equal(top, moments.mean, n):
         return Spectrum(0.0, np.zeros(n))
-    return Spectrum(top / n, np.sqrt(squares.sum(axis=1)), block)
+    return Spectrum(top / n, np.sqrt(squares.sum(axis=1)), block, _next(values, k) / n)
+
+
+def _prominence(projections: Vector, shares: Vector) -> Vector:
+    """Weights of directions, at most 1: ``(all / kept)^2 / kept`` of the spreads along them.
+
+    Poison that pulls one way stands out along that direction alone, and it alone counts; poison
+    that pulls in all (wrong targets at usual rows) does along each, and all count. Without weights
+    a direction of large but clean spread would count as much.
+    """
+    squares = np.square(projections)
+    whole = np.sqrt(squares.sum(axis=0))
+    kept = np.maximum(np.sqrt(shares @ squares), 1e-6 * whole.max(initial=0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (whole / kept) ** 2 / kept
+    top = found.max(initial=0.0)
+    return np.nan_to_num(found / top) if np.isfinite(top) and top > 0 else np.ones(len(found))
 
 
 def _are_equal(top: float, mean: Vector, n: int) -> bool:
@@ -227,7 +261,9 @@ def _not_finite(images: Any) -> ValueError:
     return ValueError(f"gradients: expected finite values, got NaN or inf in row {row}")
 
 
-def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) -> Spectrum:
+def _dense(
+    rows: NDArray[Any], mean: Vector, k: int, kept: Any, num_threads: int | None
+) -> Spectrum:
     """The same by the native kernels, which centre as they read."""
     if not (rows != rows[0]).any():
         return Spectrum(0.0, np.zeros(len(rows)))
@@ -237,6 +273,10 @@ def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) ->
     found = ops.power_iteration(
         table, min(k, ops.spectral.MAX_EIGENPAIRS), mean=center, tol=1e-4, num_threads=num_threads
     )
-    squares = ops.projection_scores(table, found.vectors, mean=center, num_threads=num_threads)
+    vectors = np.asarray(found.vectors)
+    if kept is not None:
+        projections = np.asarray(table @ vectors, dtype=np.float64) - center @ vectors
+        vectors = vectors * _prominence(projections, kept.astype(np.float64))
+    squares = ops.projection_scores(table, vectors, mean=center, num_threads=num_threads)
     lengths = np.sqrt(np.asarray(squares, dtype=np.float64)) * unit
-    return Spectrum(float(found.values[0]) * unit**2, lengths)
+    return Spectrum(float(found.values[0]) * unit * unit, lengths)  # inf beyond 1e154

@@ -13,13 +13,16 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tamis.estimators._validation import thread_number
 from tamis.sever import losses
 from tamis.sever._linear_models import (
+    checked_weights,
     dense,
+    gives_probabilities,
     is_hinge,
     is_linear,
     loss_of,
@@ -50,17 +53,6 @@ class _Fitted(Arranged):
     estimator: Any
     rows: Any  # numbers of the examples it was fitted on
     examples: Any  # and those
-
-
-def _weights(sample_weight: Any, X: Any) -> Any:
-    """None, or (n,) weights: a negative one would turn the example's gradient round."""
-    if sample_weight is None:
-        return None
-    weight = _check_sample_weight(sample_weight, X)
-    if (weight < 0.0).any():
-        row = int(np.argmax(weight < 0.0))
-        raise ValueError(f"sample_weight: expected numbers >= 0, got {weight[row]} in row {row}")
-    return weight
 
 
 class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -248,8 +240,10 @@ class SeverRegressor(RegressorMixin, _SeverBase):  # type: ignore[misc]
         sample_weight : array of shape (n,), optional
         """
         X, y = validate_data(self, X, y, y_numeric=True, **_EXAMPLES)
-        weight = _weights(sample_weight, X)
+        weight = checked_weights(sample_weight, X)
         base = Ridge() if self.estimator is None else self.estimator
+        if not isinstance(self.readmit, bool | np.bool_):
+            raise ValueError(f"readmit: expected True or False, got {self.readmit!r}")
         self._run(X, y, weight, base, None, bool(self.readmit), self.rounds, self.fraction, 1)
         return self
 
@@ -348,10 +342,10 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
             raise ValueError(
                 f"y: expected at least two classes, got one class: {self.classes_[0]!r} (1 class)"
             )
-        weight = _weights(sample_weight, X)
+        weight = checked_weights(sample_weight, X)
         base = LogisticRegression() if self.estimator is None else self.estimator
         hinge = is_hinge(steps(base)[1])
-        if isinstance(self.readmit, str) and self.readmit != "auto":
+        if not (self.readmit == "auto" or isinstance(self.readmit, bool | np.bool_)):
             raise ValueError(f'readmit: expected True, False or "auto", got {self.readmit!r}')
         readmit = not hinge if self.readmit == "auto" else bool(self.readmit)
         rounds, fraction = self.rounds, self.fraction
@@ -366,6 +360,12 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
         """``estimator_.decision_function(X)``."""
         X = self._checked(X)
         return self.estimator_.decision_function(X)
+
+    @available_if(gives_probabilities)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Any:
+        """``estimator_.predict_proba(X)``, of estimators that have it, (m, K)."""
+        X = self._checked(X)
+        return self.estimator_.predict_proba(X)
 
     def _derivatives(self, model: Any, Z: Any, y: Any) -> Any:
         codes = np.searchsorted(self.classes_, y)
