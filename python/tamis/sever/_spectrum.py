@@ -35,7 +35,7 @@ class Spectrum(NamedTuple):
     eigenvalue: float
     lengths: Vector  # of the rows' projections on the top directions
     block: Any = None  # (p, k or more) to start from with gradients that differ a little
-    following: float = np.inf  # variance along the next, at most; infinite: more come for nothing
+    following: float = np.inf  # at most the variance along the next; infinite: look for yourself
 
 
 def spectrum(
@@ -97,7 +97,7 @@ def spectrum(
     rows = _Centered(read, mean, n - read.shape[0])
     if min(rows.shape) <= _LAPACK_SIDE + k:
         table = rows.matmat(np.eye(p)) if p <= n else rows.rmatmat(np.eye(rows.shape[0])).T
-        u, sizes, _ = np.linalg.svd(table, full_matrices=False)
+        u, sizes, _ = np.linalg.svd(table, full_matrices=False)  # more directions come for nothing
         following, top, projections = np.inf, float(sizes[0] ** 2), u[:, :k] * sizes[:k]
     elif rows.shape[0] < p and moments is None:  # the shorter side has the cheaper basis
         values, vectors = block_krylov(
@@ -212,7 +212,7 @@ def _short_side(rows: _Centered) -> Callable[[Any], Any]:
     # long as the rows is centred.
     a, center, mean = read.coefficients, read.center, rows.mean
     m = len(a)
-    S, M = np.zeros((len(a) + bool(zeros), 4)), np.zeros((4, 4))
+    S, M = np.zeros((m + bool(zeros), 4)), np.zeros((4, 4))
     S[:m, 0], S[:m, 1], S[:m, 2] = a[:, 0], a[:, 0] * (read.X @ center), read.matvec(mean)
     S[:m, 3], S[m:, 3] = 1.0, np.sqrt(zeros)
     M[0, 0], M[3, 3] = center @ center + read.intercept, mean @ mean

@@ -126,11 +126,12 @@ def sever(
     per_class : array of shape (n,), optional
         Labels: every class is centred, scored and filtered on its own.
     readmit : bool
-        After the rounds, score *all* examples along the top five directions of all gradients about
-        the survivors' mean, each weighed by how far all spread beyond the survivors there, drop
-        ``ceil(contamination * n)``, fit, until the set is stable. Right where the loss is smooth;
-        with a hinge, whose gradients at most examples are 0, directions cannot tell the good from
-        the bad, and readmission lets bad ones back (docs/sever.md).
+        After the rounds, score *all* examples along the top direction of all gradients about the
+        survivors' mean (where it does not stand out, along five, each weighed by how far all spread
+        beyond the survivors there), drop ``ceil(contamination * n)``, fit, until the set is stable.
+        Right where the loss is smooth; with a hinge, whose gradients at most examples are 0,
+        directions cannot tell the good from the bad, and readmission lets bad ones back
+        (docs/sever.md).
     n_directions : int
         Top directions that a score is measured along; the published number is 1. Where clean
         gradients vary a lot along one direction, poison hides behind it.
