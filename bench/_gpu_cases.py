@@ -152,6 +152,59 @@ def covariance(n: int, d: int, k: int, dtype: str, given: bool) -> Callable[[], 
     return prepare
 
 
+def sums(n: int, d: int, j: int, dtype: str) -> Callable[[], Work]:
+    def prepare() -> Work:
+        torch = card()
+        X = rows(n, d, dtype)
+        U = torch.randn(j, n, device="cuda", dtype=X.dtype)
+
+        def check() -> None:
+            few, weights = X[:200_000], U[:, :200_000].contiguous()
+            exact = weights.double() @ few.double()
+            got = tamis.weighted_sums(few, weights)
+            close(got, exact, 1e-5 if dtype == "float32" else 1e-12, "weighted_sums")
+
+        calls = {TAMIS: lambda: tamis.weighted_sums(X, U), "torch U @ X": lambda: U @ X}
+        return Work(calls, check, X.nbytes + U.nbytes + 8 * j * d, "read")
+
+    return prepare
+
+
+def gradients(n: int, d: int, k: int, dtype: str) -> Callable[[], Work]:
+    def prepare() -> Work:
+        torch = card()
+        X = rows(n, d, dtype)
+        y, coef = torch.randn(n, device="cuda").double(), torch.randn(d, device="cuda").double()
+        V = torch.randn(d, k, device="cuda").double()
+        narrow = [part.to(X.dtype) for part in (y, coef, V)]
+
+        def usual() -> Any:
+            a = X @ narrow[1] - narrow[0]
+            squares = a.square()
+            center, total, moved = torch.stack([torch.full_like(a, 1 / n), a, squares]) @ X
+            Z = squares[:, None] * (X @ narrow[2] - center @ narrow[2])
+            product = X.T @ Z - torch.outer(center, Z.sum(dim=0))
+            return a, center, total - a.sum() * center, moved - squares.sum() * center, product
+
+        def check() -> None:
+            few, some = X[:200_000], y[:200_000]
+            a = few.double() @ coef - some
+            A = few.double() - few.double().mean(dim=0)
+            exact = (A.T * a**2) @ (A @ V)
+            got = tamis.linear_gradients(few, some, coef, 0.0, V)
+            tolerance = 1e-5 if dtype == "float32" else 1e-12
+            close(got.coefficients, a, tolerance, "linear_gradients, coefficients")
+            close(got.product, exact, tolerance, "linear_gradients, product")
+
+        calls = {
+            TAMIS: lambda: tamis.linear_gradients(X, y, coef, 0.0, V),
+            "torch, read by read": usual,
+        }
+        return Work(calls, check, X.nbytes + 2 * y.nbytes + 2 * V.nbytes, "read")
+
+    return prepare
+
+
 def scores(n: int, d: int, k: int, dtype: str) -> Callable[[], Work]:
     def prepare() -> Work:
         torch = card()
@@ -306,6 +359,16 @@ CASES = [
         Case("projection_scores", f"1000000 x 512, k = {k}, {dtype}",
              scores(1_000_000, 512, k, dtype), k == 8 and dtype == "float32")
         for k, dtype in ((1, "float32"), (8, "float32"), (32, "float32"), (8, "float64"))
+    ),
+    *(
+        Case("weighted_sums", f"1000000 x 512, j = {j}, {dtype}",
+             sums(1_000_000, 512, j, dtype), j == 4 and dtype == "float32")
+        for j, dtype in ((1, "float32"), (4, "float32"), (32, "float32"), (4, "float64"))
+    ),
+    *(
+        Case("linear_gradients", f"1000000 x 512, k = {k}, {dtype}",
+             gradients(1_000_000, 512, k, dtype), k == 4 and dtype == "float32")
+        for k, dtype in ((4, "float32"), (16, "float32"), (4, "float64"))
     ),
     Case("power_iteration", "1000000 x 512, float32", eigenpair(1_000_000, 512), True),
     Case("power_iteration", "50000 x 512, float32", eigenpair(50_000, 512)),

@@ -113,6 +113,33 @@ def scores(n: int, d: int, k: int, dtype: Any) -> Callable[[Emulator], Work]:
     return prepare
 
 
+def sums(n: int, d: int, j: int, dtype: Any) -> Callable[[Emulator], Work]:
+    def prepare(machine: Emulator) -> Work:
+        values, weights = rows(n, d, dtype), rows(j, n, dtype)
+        X, U = machine.array(values), machine.array(weights)
+        necessary = values.nbytes + weights.nbytes + 8 * j * d
+        return Work(lambda: tamis.weighted_sums(X, U), necessary)
+
+    return prepare
+
+
+def gradients(n: int, d: int, k: int, dtype: Any) -> Callable[[Emulator], Work]:
+    """Necessary is one read of the rows; on CUDA there are two, so the target is twice 1.15."""
+
+    def prepare(machine: Emulator) -> Work:
+        values, y, coef, block = (
+            rows(n, d, dtype),
+            rows(1, n, "f8")[0],
+            np.ones(d),
+            rows(d, k, "f8"),
+        )
+        X, targets, slopes, V = (machine.array(a) for a in (values, y, coef, block))
+        necessary = values.nbytes + 2 * y.nbytes + 2 * block.nbytes + 8 * 5 * d
+        return Work(lambda: tamis.linear_gradients(X, targets, slopes, 0.0, V), necessary)
+
+    return prepare
+
+
 def filtered(n: int, d: int, rule: Any) -> Callable[[Emulator], Work]:
     """A tenth of the rows in a cluster. Necessary is one read of the rows."""
 
@@ -155,6 +182,23 @@ CASES = [
             "k = 8, float32": (8, "f4"),
             "k = 32, float32": (32, "f4"),
             "k = 8, float64": (8, "f8"),
+        }.items()
+    ),
+    *(
+        Case("weighted_sums", "20000 x 512, " + label, sums(20000, 512, *how), target)
+        for label, how, target in (
+            ("j = 1, float32", (1, "f4"), 1.15),
+            ("j = 4, float32", (4, "f4"), 1.15),
+            ("j = 32, float32", (32, "f4"), None),  # U is small, and read again from the cache
+            ("j = 4, float64", (4, "f8"), 1.15),
+        )
+    ),
+    *(
+        Case("linear_gradients", "20000 x 512, " + label, gradients(20000, 512, *how), 2.3)
+        for label, how in {
+            "k = 4, float32": (4, "f4"),
+            "k = 16, float32": (16, "f4"),
+            "k = 4, float64": (4, "f8"),
         }.items()
     ),
     # Medians; distances and first weights; the ball; rows that repeat; the last scores: once.

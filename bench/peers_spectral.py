@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import peers
+import tamis
 
 Array = NDArray[Any]
 Solve = Callable[[], Array]  # one eigenvector, (d,)
@@ -36,6 +37,51 @@ def torch_two_pass(X: Array, V: Array) -> Callable[[], Any]:
 
     x, v = torch.from_numpy(X), torch.from_numpy(V)
     return lambda: x.T @ (x @ v)
+
+
+def sums(X: Array, U: Array) -> dict[str, Callable[[], Any]]:
+    """Weighted sums of the rows: one product, and one product a sum, which reads X as often."""
+    calls: dict[str, Callable[[], Any]] = {
+        "numpy U @ X": lambda: np.asarray(U @ X),
+        "numpy u @ X, one by one": lambda: np.stack([u @ X for u in U]),
+    }
+    torch = peers.torch_or_none()
+    if torch is not None:
+        x, u = torch.from_numpy(X), torch.from_numpy(U)
+        calls["torch u @ x"] = lambda: u @ x
+    return calls
+
+
+def gradients(
+    X: Array, y: Array, coef: Array, V: Array, epsilon: float, threads: int
+) -> dict[str, Callable[[], tuple[Array, Array]]]:
+    """What linear_gradients finds, one read after the other: by BLAS, and by other operations.
+
+    Returned are ``sum a_i^2 (x_i - c)`` and the product. BLAS wants numbers of X's dtype.
+    """
+    kind = X.dtype
+
+    def coefficients() -> Array:
+        return np.asarray(np.clip(X @ coef.astype(kind) - y, -epsilon, epsilon))
+
+    def numpy() -> tuple[Array, Array]:
+        a = coefficients()
+        U = np.stack([np.full(len(a), 1.0 / len(a)), a, np.square(a)]).astype(kind)
+        center, _, squares = U @ X
+        block = V.astype(kind)
+        Z = U[2, :, None] * (X @ block - center @ block)
+        moved = squares - U[2].sum() * center
+        return moved, np.asarray(X.T @ Z - np.multiply.outer(center, Z.sum(axis=0)))
+
+    def ours() -> tuple[Array, Array]:
+        a = coefficients()
+        U = np.stack([np.full(len(a), 1.0 / len(a)), a, np.square(a)])
+        center, _, squares = tamis.weighted_sums(X, U, num_threads=threads)
+        total = U[2].sum()
+        product = tamis.covariance_apply(X, V, weights=U[2], mean=center, num_threads=threads)
+        return squares - total * center, total * product
+
+    return {"numpy, read by read": numpy, "tamis, read by read": ours}
 
 
 def reads(X: Array, threads: int) -> dict[str, Callable[[], Any]]:

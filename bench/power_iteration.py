@@ -1,11 +1,13 @@
-"""Covariance products and top eigenpairs: tamis against NumPy, torch, SciPy and scikit-learn.
+"""Products, sums, gradients, top eigenpairs: tamis, NumPy, torch, SciPy and scikit-learn.
 
     python bench/power_iteration.py [--quick] [--json] [--rounds R] [--threads T ...] [--cpu-time]
 
 Products: 100,000 x 512 in float32, times 1 and 8 vectors; the last lines of a case read the same
-rows once and write nothing, the machine's limit. Eigenpairs: a planted spike over noise, and
-eigenvalues that decay slowly; every solver must reach the same residual, checked in float64, and is
-tuned before it is timed (peers_spectral.py).
+rows once and write nothing, the machine's limit. Weighted sums: 4 at once, of those rows and of
+3,000 x 410 in float64, which stay in the cache. Gradients of a regression (linear_gradients): of
+the same, with 4 directions. Eigenpairs: a planted spike over noise, and eigenvalues that decay
+slowly; every solver must reach the same residual, checked in float64, and is tuned before it is
+timed (peers_spectral.py).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ import _timing
 import peers
 import peers_spectral
 import tamis
+from tamis import reference
 
 Array = NDArray[Any]
 Calls = dict[str, Callable[[], Any]]
@@ -70,6 +73,8 @@ class Case:
 
 
 PRODUCTS = (Case(100_000, 512), Case(100_000, 512, k=8))
+SUMS = 4
+SMALL_SUMS = (3_000, 410)
 EIGENPAIRS = (
     Case(50_000, 512),
     Case(50_000, 512, "power law"),
@@ -139,6 +144,63 @@ def measure_products(
             "share_reached": share,
             **({"target": READ_SHARE} if case.k == 1 else {}),
         },
+    }
+
+
+# ---- weighted sums -------------------------------------------------------------------------------
+
+
+def measure_sums(X: Array, threads: int, rounds: int, clock: Clock) -> dict[str, Any]:
+    n, d = X.shape
+    U = np.random.default_rng(SEED).standard_normal((SUMS, n)).astype(X.dtype)
+    exact = U.astype(np.float64) @ X.astype(np.float64)
+    calls: Calls = {
+        TAMIS: lambda: tamis.weighted_sums(X, U, num_threads=threads),
+        **peers_spectral.sums(X, U),
+    }
+
+    def check() -> None:
+        """Tolerance: n terms of either sign, rounded as often at worst."""
+        tolerance = n * np.finfo(X.dtype).eps
+        for name, call in calls.items():
+            error = np.abs(np.asarray(call()) - exact).max() / np.abs(exact).max()
+            if not error <= tolerance:
+                sys.exit(f"wrong result, not timed: {name}, relative error {error:.1e}")
+
+    times = _timing.interleave(calls, check=check, rounds=rounds, clock=clock)
+    return {
+        "case": f"weighted_sums, {n} x {d}, {X.dtype}, j = {SUMS}",
+        "threads": threads,
+        "results": summarise(times),
+    }
+
+
+def measure_gradients(X: Array, threads: int, rounds: int, clock: Clock) -> dict[str, Any]:
+    n, d = X.shape
+    rng = np.random.default_rng(SEED)
+    y, coef, V = (rng.standard_normal(shape) for shape in (n, d, (d, SUMS)))
+    epsilon = 1.345
+    want = reference.linear_gradients(X.astype(float), y, coef, 0.0, V, epsilon=epsilon)
+
+    def ours() -> tuple[Array, Array]:
+        found = tamis.linear_gradients(X, y, coef, 0.0, V, epsilon=epsilon, num_threads=threads)
+        return found.squares, found.product
+
+    calls: Calls = {TAMIS: ours, **peers_spectral.gradients(X, y, coef, V, epsilon, threads)}
+
+    def check() -> None:
+        """Of rows about 0 nobody loses much; relative to the largest number."""
+        for name, call in calls.items():
+            for got, exact in zip(call(), (want.squares, want.product), strict=True):
+                error = np.abs(np.asarray(got) - exact).max() / np.abs(exact).max()
+                if not error <= 1e4 * np.finfo(X.dtype).eps:
+                    sys.exit(f"wrong result, not timed: {name}, relative error {error:.1e}")
+
+    times = _timing.interleave(calls, check=check, rounds=rounds, clock=clock)
+    return {
+        "case": f"linear_gradients, {n} x {d}, {X.dtype}, k = {SUMS}",
+        "threads": threads,
+        "results": summarise(times),
     }
 
 
@@ -259,8 +321,8 @@ def show(measured: dict[str, Any]) -> str:
         rows.append(
             [
                 name,
-                f"{1e3 * seconds['median']:.1f}",
-                f"{1e3 * seconds['quartile_1']:.1f}-{1e3 * seconds['quartile_3']:.1f}",
+                f"{1e3 * seconds['median']:.3g}",
+                f"{1e3 * seconds['quartile_1']:.3g}-{1e3 * seconds['quartile_3']:.3g}",
                 *text,
                 *extra,
             ]
@@ -311,6 +373,12 @@ def main() -> int:
         for threads in thread_counts:
             peers.set_threads(threads)
             report(measure_products(case, X, covariance, threads, product_rounds, clock))
+    few = np.random.default_rng(SEED).standard_normal(SMALL_SUMS)
+    for rows, repeats in ((X, 1), (few, 9)):  # short calls take little time
+        for threads in thread_counts:
+            peers.set_threads(threads)
+            report(measure_sums(rows, threads, repeats * product_rounds, clock))
+            report(measure_gradients(rows, threads, repeats * product_rounds, clock))
     eigen_rounds = args.rounds or (3 if args.quick else 15)
     for case in QUICK_EIGENPAIRS if args.quick else EIGENPAIRS:
         X = case.rows()

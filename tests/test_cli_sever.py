@@ -65,6 +65,10 @@ def test_classes_may_be_words(table: Path, header: bool, capsys: Any) -> None:
         target = "kind" if header else "1"
         assert main(["sever", "classify", str(table), "--target", target, "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
+    assert [facts.pop("classes") for facts in found] == [[0.0, 1.0], ["ham", "spam"]]
+    for facts in found:
+        assert {entry.pop("target") for entry in facts["dropped"]} <= {0.0, 1.0, "ham", "spam"}
+        assert {entry.pop("predicted") for entry in facts["dropped"]} <= {0.0, 1.0, "ham", "spam"}
     assert found[0] == found[1]
     assert found[0]["columns"] == (["a", "b", "c", "price"] if header else ["0", "2", "3", "4"])
     assert main(["sever", "regress", str(table), "--target", target]) == 1
@@ -81,6 +85,8 @@ def test_classes_may_be_words(table: Path, header: bool, capsys: Any) -> None:
         (["--target", "colour"], 1, "no column 'colour'"),
         (["--target", "price", "--contamination", "0.5"], 2, "contamination"),
         (["--target", "price", "--alpha", "0"], 2, "alpha"),
+        (["--target", "price", "--alpha", "inf"], 2, "--alpha: expected a finite number"),
+        (["--target", "price", "--seed", "-1"], 2, "--seed: expected an integer in"),
         ([], 2, "target"),
     ],
 )
@@ -163,3 +169,73 @@ def test_outputs_are_checked_before_the_work(command: str, tmp_path: Path, capsy
     assert main([command, *task, str(source), *options, str(source)]) == 2
     assert "is what is read" in capsys.readouterr().err
     assert source.read_text() == "x,y\n1,2\n"
+
+
+def test_the_report_says_where_rows_are_and_what_the_fits_are(table: Path, capsys: Any) -> None:
+    command = ["sever", "regress", str(table), "--target", "price", "--columns", "a", "b", "c"]
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    data = np.genfromtxt(table, delimiter=",", skip_header=1)
+    lines = table.read_text().splitlines()
+    weights, intercept = (facts[key]["sever"][0] for key in ("weights", "intercepts"))
+    for entry in facts["dropped"]:
+        row = data[entry["row"]]
+        assert float(lines[entry["line"] - 1].split(",")[3]) == entry["target"] == row[3]
+        assert entry["predicted"] == pytest.approx(row[:3] @ weights + intercept)
+    assert main([*command, "--report"]) == 0
+    first, text = facts["dropped"][0], capsys.readouterr().out
+    (shown,) = (line for line in text.splitlines() if line.split()[:1] == [str(first["row"])])
+    assert shown.split()[1] == str(first["line"])
+    assert "(intercept)" in text
+
+
+def test_the_report_names_classes(tmp_path: Path, capsys: Any) -> None:
+    rng = np.random.default_rng(0)
+    kinds = np.array(["tea", "ham", "spam"])[rng.integers(0, 3, size=120)]
+    X = rng.normal(size=(120, 2)) + 2.0 * (kinds == "ham")[:, None] * [1.0, 0.0]
+    path = tmp_path / "data.csv"
+    rows = [f"{a},{b},{kind}" for (a, b), kind in zip(X, kinds, strict=True)]
+    for names, head in (("two", "weight for tea of"), ("three", "for class")):
+        keep = rows if names == "three" else [row for row in rows if not row.endswith("spam")]
+        path.write_text("\n".join(["a,b,kind", *keep]))
+        assert main(["sever", "classify", str(path), "--target", "kind", "--report"]) == 0
+        assert head in capsys.readouterr().out
+
+
+def test_the_target_may_be_an_array_of_its_own(table: Path, tmp_path: Path, capsys: Any) -> None:
+    """The same answer as from a column."""
+    data = np.genfromtxt(table, delimiter=",", skip_header=1)
+    words = np.where(data[:, 4] > 0, "spam", "ham")
+    np.save(tmp_path / "data.npy", data[:, [0, 1, 2, 4]])
+    path = tmp_path / "data.npz"
+    np.savez(path, X=data[:, :3], kind=data[:, 4].astype(bool), word=words, price=data[:, 3:4],
+             short=words[1:], broken=np.where(np.arange(200) == 7, np.nan, 1.0),
+             empty=np.where(np.arange(200) == 7, " ", "x"))  # fmt: skip
+    found = []
+    for file, target in ((tmp_path / "data.npy", "-1"), (path, "kind"), (path, "word")):
+        assert main(["sever", "classify", str(file), "--target", target, "--json"]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        found.append([entry["score"] for entry in facts["dropped"]])
+        assert facts["columns"] == ["0", "1", "2"]
+    assert found[0] == found[1] == found[2]
+    assert main(["sever", "regress", str(path), "--target", "price", "--columns", "0", "2"]) == 0
+    assert "200 rows, 2 columns" in capsys.readouterr().out
+    for task, target, message in (
+        ("classify", "colour", "no array 'colour', but X, kind, word, price, short, broken, empty"),
+        ("classify", "short", "array short: expected a value for each of 200 rows"),
+        ("classify", "empty", "array empty: expected a label in row 7"),
+        ("regress", "word", "array word: expected numbers, got <U4; words are classes"),
+        ("regress", "broken", "array broken: expected a finite number in row 7, got nan"),
+        ("regress", "X", "array X: expected a value for each of 200 rows, got shape (200, 3)"),
+    ):
+        assert main(["sever", task, str(path), "--target", target]) == 1
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_warning_is_said_once(tmp_path: Path, capsys: Any) -> None:
+    """Every fit of many says it again: here that each row is a class of its own."""
+    path = tmp_path / "data.csv"
+    path.write_text("x,y\n" + "\n".join(f"{k},{k}" for k in range(30)))
+    assert main(["sever", "classify", str(path), "--target", "y"]) == 0
+    assert capsys.readouterr().err.count("number of unique classes") == 1

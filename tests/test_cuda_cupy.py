@@ -99,6 +99,15 @@ def test_products_and_scores(cupy: Any, dtype: str, of: str) -> None:
     scores = tamis.projection_scores(given, move(V), mean=move(mean))
     assert (is_beside(cupy, scores, given), scores.dtype) == (True, X.dtype)
     np.testing.assert_allclose(scores.get(), tamis.projection_scores(X, V, mean=mean), **tolerance)
+    sums = tamis.weighted_sums(given, move(weights))
+    assert (is_beside(cupy, sums, given), sums.dtype) == (True, np.float64)
+    np.testing.assert_allclose(sums.get(), tamis.weighted_sums(X, weights), **tolerance)
+    looked = tamis.linear_gradients(given, move(weights), move(mean), 0.5, move(V))
+    wanted = tamis.linear_gradients(X, weights, mean, 0.5, V)
+    tolerance["atol"] = 1e-2 if dtype == "float32" else 1e-9  # sums that cancel
+    for part, exact in zip(looked, wanted, strict=True):
+        assert (is_beside(cupy, part, given), part.dtype) == (True, np.float64)
+        np.testing.assert_allclose(part.get(), exact, **tolerance)
     found = tamis.power_iteration(given, 1, init=move(V[:, :1]), mean=move(mean), tol=1e-3)
     assert is_beside(cupy, found.vectors, given)
     values = tamis.power_iteration(X, 1, init=V[:, :1], mean=mean, tol=1e-3).values

@@ -29,7 +29,14 @@ SIZES = [
     (1, 1, 1), (2, 7, 3), (9, 2, 8), (31, 33, 9), (33, 129, 1), (129, 70, 13), (65, 300, 17),
     (257, 17, 33),
 ]  # fmt: skip
-OPERATIONS = ("covariance_apply", "power_iteration", "projection_scores", "iterative_filter")
+SQUARES = (
+    "covariance_apply",
+    "power_iteration",
+    "projection_scores",
+    "iterative_filter",
+    "linear_gradients",
+)
+OPERATIONS = (*SQUARES, "weighted_sums")
 
 Floats = NDArray[Any]
 
@@ -55,6 +62,11 @@ def call(operation: str, backend: Backend, X: Any) -> Any:
         return tamis.covariance_apply(X, backend.array(ones))
     if operation == "projection_scores":
         return tamis.projection_scores(X, backend.array(ones))
+    if operation == "linear_gradients":
+        y, coef = backend.array(np.ones(int(X.shape[0]))), backend.array(ones[:, 0])
+        return tamis.linear_gradients(X, y, coef, 0.0, backend.array(ones)).product
+    if operation == "weighted_sums":
+        return tamis.weighted_sums(X, backend.array(np.ones((2, int(X.shape[0])))))
     return getattr(tamis, operation)(X)
 
 
@@ -197,7 +209,7 @@ def test_a_start_and_a_mean_are_used(backend: Backend) -> None:
     np.testing.assert_allclose(values, np.linalg.eigvalsh(C)[-1:], rtol=1e-6)
 
 
-# ---- all four ----------------------------------------------------------------------------------
+# ---- all of them --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("value", "name"), NOT_FINITE)
@@ -211,7 +223,7 @@ def test_the_first_bad_row_is_named(
             call(operation, backend, X)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", SQUARES)
 def test_numbers_that_overflow(backend: Backend, operation: str) -> None:
     X = backend.array(np.random.default_rng(0).normal(size=(99, 3)) * 1e200)
     with pytest.raises(ValueError, match="expected values whose squares can be summed"):

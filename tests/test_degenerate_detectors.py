@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import tamis
+from tamis.estimators._constant_columns import gross_values
 from tamis.estimators._moments import moments, shrunk, shrunk_variances
 
 DETECTORS = [tamis.RobustCovariance("auto"), tamis.QUEOutlierDetector("auto")]
@@ -102,6 +103,18 @@ def test_a_cluster_among_few_rows_goes(detector: Any, n: int, d: int) -> None:
     assert not out[6:].any()
 
 
+def test_a_form_that_chance_found_hides_no_cluster() -> None:
+    """Of forms of few rows, every other table has one that rejects a row or two of them."""
+    found = []
+    for seed in range(8):
+        X = noise(60, 300, seed)
+        X[:6] += 1.5
+        out = called(tamis.RobustCovariance("auto"), X)
+        found.append(out[:6].all())
+        assert out[6:].sum() <= 3
+    assert all(found)
+
+
 def test_shrinkage_is_that_of_ledoit_and_wolf() -> None:
     reference = pytest.importorskip("sklearn.covariance").ledoit_wolf
     X = noise(40, 60) * np.linspace(1.0, 3.0, 60)
@@ -126,6 +139,64 @@ def test_spectral_scores_are_not_those_of_rounding(dtype: Any) -> None:
         detector = tamis.SpectralOutlierDetector("auto").fit(X)
         np.testing.assert_allclose(detector.score_samples(X), detector.training_scores_, rtol=1e-5)
     assert len(np.unique(np.round(detector.training_scores_, 4))) == 3
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize(("n", "d", "unit"), [(50, 4, 1.0), (400, 10, 1e-30), (3000, 40, 1e6)])
+def test_spectral_sees_a_gross_value_in_a_constant_column(
+    dtype: Any, n: int, d: int, unit: float
+) -> None:
+    X = (noise(n, d) * unit).astype(dtype)
+    X[:, 1] = 3.0 * unit
+    clean = called(tamis.SpectralOutlierDetector("auto"), X)
+    X[7, 1] = 13.0 * unit
+    detector = tamis.SpectralOutlierDetector("auto").fit(X)
+    out = detector.predict(X) == -1
+    assert out[7]
+    assert not detector.support_[7]
+    assert out.sum() <= clean.sum() + 1
+    np.testing.assert_array_equal(detector.training_scores_, detector.score_samples(X))
+    np.testing.assert_allclose(detector.location_[1], X[0, 1], rtol=1e-6)
+    assert detector.contamination_ == pytest.approx(1.0 - detector.support_.mean())
+    assert (detector.n_cuts_, detector.directions_.shape[1]) <= (d, len(detector.scales_))
+    why = detector.explain(7)
+    assert int(np.argmax(why.contributions)) == 1
+    few = tamis.SpectralOutlierDetector(2.5 / n).fit(X)
+    assert few.training_scores_[7] == few.training_scores_.min()
+    assert not few.support_[7]
+    assert (~few.support_).sum() <= 6
+
+
+def test_spectral_gross_values_in_a_tensor() -> None:
+    torch = pytest.importorskip("torch")
+    X = noise(500, 6)
+    X[:, 2] = 0.1
+    X[:5, 2] -= 30.0
+    expected = tamis.SpectralOutlierDetector("auto", rule="soft").fit(X)
+    found = tamis.SpectralOutlierDetector("auto", rule="soft").fit(torch.from_numpy(X))
+    assert not found.support_[:5].any()
+    np.testing.assert_allclose(found.training_scores_.numpy(), expected.training_scores_)
+    np.testing.assert_allclose(found.location_.numpy(), expected.location_)
+
+
+def test_features_that_some_rows_have_are_no_gross_values() -> None:
+    """One row of 12 has a given one of 40 features, and its size is that of the other columns."""
+    generator = np.random.default_rng(0)
+    some = (generator.random((1200, 40)) < 1 / 12).astype(float)
+    assert gross_values(np.c_[noise(1200, 5), some]) is None
+    assert gross_values(10.0 * some) is None  # more rows than are rare
+    assert gross_values(noise(100, 3)) is None
+    X = np.c_[noise(1200, 5), np.zeros(1200)]
+    X[0, 5] = -5.0
+    found = gross_values(X)
+    assert found is not None
+    assert np.flatnonzero(found.rows).tolist() == [0]
+    assert found.columns.tolist() == [5]
+    X[0, 5] = 1.7e308
+    X[1, 5] = -1.7e308
+    found = gross_values(X)
+    assert found is not None
+    assert np.flatnonzero(found.rows).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("value", [1.1, 1e6 / 3.0])

@@ -12,6 +12,7 @@ import pytest
     ("module", "least"),
     [
         ("tamis.ops.confidence", 4),
+        ("tamis.ops.gradients", 1),
         ("tamis.ops.noise", 1),
         ("tamis.ops.spectral", 5),
         ("tamis.ops.votes", 1),

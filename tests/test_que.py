@@ -135,6 +135,31 @@ def test_detector() -> None:
     np.testing.assert_array_equal(ranks(-plain.training_scores_), ranks(que_scores(X)))
 
 
+@pytest.mark.parametrize(
+    ("dtype", "exponent"), [(np.float32, -65), (np.float32, -100), (np.float64, -600)]
+)
+@pytest.mark.parametrize("contamination", [0.04, "auto"])
+def test_rows_whose_squares_underflow(dtype: Any, exponent: int, contamination: Any) -> None:
+    """A power of two rounds nothing, so scores may differ by one only."""
+    X = np.random.default_rng(0).standard_normal((500, 8)).astype(dtype)
+    X[:20] += 3.0
+    small = np.ldexp(X, exponent)
+    for method in ("exact", "sketch"):
+        ratio = que_scores(small, method=method) / que_scores(X, method=method)
+        np.testing.assert_allclose(ratio, ratio[0], rtol=1e-4)
+        assert np.frexp(np.median(ratio))[0] == pytest.approx(0.5, rel=1e-5)
+    if contamination == "auto" and dtype == np.float64:
+        return  # the covariance of such rows is no number
+    detector = QUEOutlierDetector(contamination, whiten="none", rounds=2)
+    expected, deviations = detector.fit_predict(X), detector.explain(0).deviations
+    np.testing.assert_array_equal(detector.fit(small).predict(small), expected)
+    np.testing.assert_array_equal(detector.score_samples(small), detector.training_scores_)
+    assert detector.explain(0).deviations == pytest.approx(deviations)
+    constant = np.full((9, 3), 1e-30, dtype)
+    assert not que_scores(constant).any()
+    assert (detector.fit_predict(constant) == 1).all()
+
+
 def test_one_far_cluster_does_not_hide_the_other_directions() -> None:
     """Oracle: the labels. As published, the mean moves and one eigenvalue takes all the weight."""
     X = np.random.default_rng(0).standard_normal((2000, 10))

@@ -16,13 +16,14 @@ from sklearn.linear_model import (
     HuberRegressor,
     LinearRegression,
     LogisticRegression,
+    QuantileRegressor,
     Ridge,
     SGDClassifier,
     SGDRegressor,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
-from sklearn.svm import SVC, LinearSVC
+from sklearn.svm import SVC, SVR, LinearSVC, LinearSVR
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -51,6 +52,44 @@ def test_the_order_in_which_survivors_lie_changes_nothing() -> None:
     np.testing.assert_allclose(slopes[0], slopes[1], atol=1e-3)  # solvers differ, too
     scores = [each.outlier_scores_ for each in found]
     np.testing.assert_allclose(scores[0], scores[1], atol=0.05 * scores[0].max())
+
+
+@pytest.mark.parametrize("y", [np.zeros(5000), np.r_[np.zeros(16), 1.0, np.zeros(4983)]])
+def test_gradients_that_are_zero_but_for_a_few(y: Any) -> None:
+    """The fit is exact, or nearly; of the sample that says where to start it is."""
+    X = np.zeros((5000, 1000))
+    X[np.arange(5000), np.arange(5000) % 1000] = 1.0
+    X[16] = 0.0  # nothing explains it
+    weight = np.ones(5000)
+    weight[16] = 1e-3
+    model = SeverRegressor(Ridge(fit_intercept=True), contamination=0.001, rounds=2).fit(
+        X, y, weight
+    )
+    assert np.abs(model.estimator_.coef_).max() < 1e-3
+    assert np.isfinite(model.outlier_scores_).all()
+    assert model.support_[16] == (not y.any())
+
+
+def test_probabilities_where_the_learner_has_them() -> None:
+    X, y = make_classification(200, random_state=0)
+    found = SeverClassifier(contamination=0.05).fit(X, y)
+    np.testing.assert_array_equal(found.predict_proba(X), found.estimator_.predict_proba(X))
+    assert not hasattr(SeverClassifier(LinearSVC()), "predict_proba")
+    assert not hasattr(SeverClassifier(LinearSVC()).fit(X, y), "predict_proba")
+
+
+@pytest.mark.parametrize("estimator", [LinearSVR(), SVR(kernel="linear"), QuantileRegressor()])
+def test_losses_that_are_not_known_are_refused(estimator: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    with pytest.raises(ValueError, match="no gradient is known of the loss of"):
+        SeverRegressor(estimator).fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize("model", [SeverRegressor(), SeverClassifier()])
+def test_readmit_is_said_by_a_bool(model: Any) -> None:
+    X = np.random.default_rng(0).normal(size=(50, 3))
+    with pytest.raises(ValueError, match="readmit: expected"):
+        model.set_params(readmit="no").fit(X, X[:, 0] > 0)
 
 
 @pytest.mark.slow

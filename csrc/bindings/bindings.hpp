@@ -9,6 +9,7 @@ void bind_vote_counts(pybind11::module_& m);
 void bind_confidence(pybind11::module_& m);
 void bind_covariance_apply(pybind11::module_& m);
 void bind_weighted_sums(pybind11::module_& m);
+void bind_linear_gradients(pybind11::module_& m);
 void bind_power_iteration(pybind11::module_& m);
 void bind_projection_scores(pybind11::module_& m);
 void bind_iterative_filter(pybind11::module_& m);

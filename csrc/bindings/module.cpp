@@ -9,6 +9,7 @@ PYBIND11_MODULE(_core, m) {
   bind_confidence(m);
   bind_covariance_apply(m);
   bind_weighted_sums(m);
+  bind_linear_gradients(m);
   bind_power_iteration(m);
   bind_projection_scores(m);
   bind_iterative_filter(m);

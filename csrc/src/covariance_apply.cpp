@@ -84,8 +84,8 @@ class Pass {
     const std::int64_t d = task_.x.cols;
     const int k = static_cast<int>(task_.k);
     const int columns = static_cast<int>(columns_);
-    const int tile = detail::tile_rows<T>(d);
-    const detail::Reading reading = detail::reading_of(rows_, k);
+    const detail::Reading reading = detail::reading_of(rows_, k, columns);
+    const int tile = reading.tile;
     out.y.assign(static_cast<std::size_t>(columns_ * stride_), 0.0);
     out.z.assign(static_cast<std::size_t>(k), 0.0);
     Aligned<T> y(out.y.size(), T(0));

@@ -88,11 +88,10 @@ Moments row_moments(const Rows<T>& rows, const T* weights, const T* centre, int 
 }
 
 template <class T>
-Aligned<T> near_mean(const Rows<T>& rows, const T* weights) {
-  constexpr std::int64_t kLook = 256;
+Aligned<T> near_mean(const Rows<T>& rows, const T* weights, std::int64_t look) {
   std::vector<double> sum(static_cast<std::size_t>(rows.d), 0.0);
   double seen = 0.0;
-  const std::int64_t step = std::max<std::int64_t>(rows.count / kLook, 1);
+  const std::int64_t step = std::max<std::int64_t>(rows.count / look, 1);
   for (std::int64_t i = 0; i < rows.count; i += step) {
     const T w = weights == nullptr ? T(1) : weights[rows.number(i)];
     if (!(w > T(0))) continue;
@@ -112,7 +111,7 @@ Aligned<T> near_mean(const Rows<T>& rows, const T* weights) {
 
 #define TAMIS_INSTANTIATE(T)                                             \
   template Moments row_moments(const Rows<T>&, const T*, const T*, int); \
-  template Aligned<T> near_mean(const Rows<T>&, const T*);
+  template Aligned<T> near_mean(const Rows<T>&, const T*, std::int64_t);
 TAMIS_INSTANTIATE(float)
 TAMIS_INSTANTIATE(double)
 #undef TAMIS_INSTANTIATE

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "src/detail/chunk_sums.hpp"
 #include "src/detail/matrix_check.hpp"
 #include "src/detail/row_passes.hpp"
 #include "src/detail/weighted_sums_backend.hpp"
@@ -14,6 +15,12 @@ namespace {
 using detail::Aligned;
 using detail::WeightedSumsTask;
 
+/// Rows of a tile, read once, need not stay in the first-level cache, as those of tile_rows must:
+/// sums are loaded and stored once a tile, so more rows are better. The next tile is asked for
+/// meanwhile where half of the second-level cache holds it.
+constexpr int kTile = 32;
+constexpr std::int64_t kTileBytes = 512 << 10;
+
 template <class T>
 class Pass {
  public:
@@ -23,44 +30,19 @@ class Pass {
         u_(static_cast<const T*>(task.u.data)),
         vectors_(task.u.rows),
         stride_(detail::padded<T>(task.x.cols)),
-        zeros_(static_cast<std::size_t>(stride_), T(0)) {}
+        zeros_(static_cast<std::size_t>(stride_), T(0)),
+        ahead_(task.x.cols * static_cast<std::int64_t>(sizeof(T)) > kTileBytes / kTile
+                   ? 0
+                   : kTile * rows_.stride) {}
 
   void run(int num_threads) {
     const std::int64_t size = vectors_ * stride_;
     const detail::Chunks chunks(rows_.count, size * 8);
-    Aligned<double> total(static_cast<std::size_t>(size), 0.0);
-    const auto end_of = [&](std::int64_t c) {
-      return std::min(rows_.count, (c + 1) * chunks.rows);
-    };
-    const auto add = [&](const Aligned<double>& sums) {
-      for (std::size_t e = 0; e < total.size(); ++e) total[e] += sums[e];
-    };
-    if (num_threads == 0) num_threads = default_num_threads();
-    if (num_threads == 1 || chunks.count == 1) {
-      Scratch scratch(*this);
-      if (chunks.rows == detail::kFlush || chunks.count == 1) {
-        // Adding to the total what another thread would add to zeros first gives the same bits.
-        for (std::int64_t c = 0; c < chunks.count; ++c) {
-          sum_chunk(c * chunks.rows, end_of(c), scratch, total.data());
-        }
-      } else {
-        Aligned<double> sums;
-        for (std::int64_t c = 0; c < chunks.count; ++c) {
-          sums.assign(total.size(), 0.0);
-          sum_chunk(c * chunks.rows, end_of(c), scratch, sums.data());
-          add(sums);
-        }
-      }
-    } else {
-      std::vector<Aligned<double>> sums(static_cast<std::size_t>(chunks.count));
-      detail::parallel_for(chunks.count, num_threads, [&](std::int64_t c) {
-        Scratch scratch(*this);
-        auto& own = sums[static_cast<std::size_t>(c)];
-        own.assign(total.size(), 0.0);
-        sum_chunk(c * chunks.rows, end_of(c), scratch, own.data());
-      });
-      for (const auto& own : sums) add(own);
-    }
+    const auto total = detail::sum_chunks(
+        chunks, rows_.count, size, num_threads, [this] { return Scratch(*this); },
+        [this](std::int64_t begin, std::int64_t end, Scratch& scratch, double* sums) {
+          sum_chunk(begin, end, scratch, sums);
+        });
     finish(total);
   }
 
@@ -76,10 +58,6 @@ class Pass {
   void sum_chunk(std::int64_t begin, std::int64_t end, Scratch& scratch, double* total) const {
     const auto& kernels = detail::row_kernels<T>();
     const int k = static_cast<int>(vectors_);
-    // Sums are loaded and stored once a tile; rows read once need not stay in the first cache.
-    const bool large = detail::is_large(rows_);
-    const int tile = large ? detail::tile_rows<T>(rows_.d) : detail::kFlush;
-    const std::int64_t ahead = large ? detail::ahead_of(rows_) : 0;
     const T* rows[detail::kFlush];
     for (std::int64_t block = begin; block < end; block += detail::kFlush) {
       int count = 0;
@@ -93,8 +71,8 @@ class Pass {
         rows[count] = rows_[i];
         count += used ? 1 : 0;
       }
-      for (int t = 0; t < count; t += tile) {
-        kernels.accumulate({rows + t, std::min(tile, count - t), rows_.d, {ahead, ahead}},
+      for (int t = 0; t < count; t += kTile) {
+        kernels.accumulate({rows + t, std::min(kTile, count - t), rows_.d, {ahead_, ahead_}},
                            zeros_.data(), scratch.a.data() + static_cast<std::ptrdiff_t>(t) * k, k,
                            scratch.y.data());
       }
@@ -111,19 +89,9 @@ class Pass {
         task_.y[c * rows_.d + j] = sum;
       }
     }
-    if (!finite) explain();
-  }
-
-  /// No weight that is not finite leaves all sums finite, so nobody need have looked before.
-  [[noreturn]] void explain() const {
-    std::vector<T> used(static_cast<std::size_t>(rows_.count), T(0));
-    for (std::int64_t c = 0; c < vectors_; ++c) {
-      const T* weights = u_ + c * task_.u.row_stride;
-      for (std::int64_t i = 0; i < rows_.count; ++i) {
-        detail::check_weight(task_, weights[i], c, i);
-        if (weights[i] != T(0)) used[static_cast<std::size_t>(i)] = T(1);
-      }
-    }
+    if (finite) return;
+    const auto used =
+        detail::used_rows<T>(task_, [&](std::int64_t c) { return u_ + c * task_.u.row_stride; });
     detail::fail_on_bad_row(task_.op, rows_, used.data());
     detail::fail_on_overflow(task_);
   }
@@ -134,6 +102,7 @@ class Pass {
   std::int64_t vectors_;  ///< of weights
   std::int64_t stride_;
   Aligned<T> zeros_;
+  std::int64_t ahead_;
 };
 
 }  // namespace

@@ -117,3 +117,20 @@ class FilterStream:
     def passes(self) -> int: ...
     @property
     def limited(self) -> bool: ...
+
+def linear_gradients(
+    X: Any,
+    coef: Any,
+    intercept: float,
+    y: Any,
+    epsilon: float,
+    weights: Any,
+    center_weights: Any,
+    V: Any,
+    coefficients: Any,
+    center: Any,
+    sums: Any,
+    product: Any,
+    num_threads: int,
+    cuda_stream: int = 0,
+) -> None: ...

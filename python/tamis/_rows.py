@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tamis import _arrays
 
 __all__ = [
+    "as_float64",
     "as_numpy",
     "as_rows",
     "blocks",
@@ -118,6 +119,11 @@ def as_numpy(table: Any, name: str = "X") -> NDArray[Any]:
         )
     array: NDArray[Any] = table.numpy()
     return array
+
+
+def as_float64(values: Any) -> NDArray[np.float64]:
+    """A NumPy array or a tensor on any device as a NumPy array; a copy where it has to be one."""
+    return np.asarray(_arrays.on_host(values), dtype=np.float64)
 
 
 def in_library_of(result: NDArray[Any], like: Any) -> Any:

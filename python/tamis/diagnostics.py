@@ -84,13 +84,13 @@ def outlier_map(X: Any, support: Any = None, *, n_components: int | None = None)
     """
     from scipy.special import chdtri
 
-    from tamis.estimators._moments import moments
+    from tamis.estimators._moments import moments, principal_axes
 
     array = _rows.as_numpy(_rows.as_rows(X))
     _rows.check_finite(array)
     kept = _support(array, support)
     clean = moments(array, kept, False)
-    values, vectors = np.linalg.eigh(clean.covariance)
+    values, vectors = principal_axes(array, kept, clean)
     values, vectors = values[::-1], vectors[:, ::-1]
     k = _components(values, clean.rank, n_components)
     V = vectors[:, :k]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis import _arrays, _rows, ops
+from tamis._eigenpairs import few_rows, product_eigenpairs
 
 __all__ = ["que_scores"]
 
@@ -68,6 +69,9 @@ def que_scores(
 
     Notes
     -----
+    Rows so small that their squares underflow in their dtype (1e-12 in float32) are multiplied by a
+    power of two first, so that the scores are those of other units, of the same order.
+
     The published sketch takes random signs of a Hadamard matrix, a short series of the exponential
     outside of where that holds, and the square of ``exp(alpha S)``, which is another alpha. Here
     the directions are those that Lanczos finds, after Musco and Musco 2015, so the exponential is
@@ -91,12 +95,32 @@ def que_scores(
     rows = _rows.as_rows(X)
     array = _rows.as_numpy(rows)
     _rows.check_finite(array)
-    center = array.mean(axis=0, dtype=np.float64)
-    if method == "exact":
-        scores = scores_of(array, center, exact_root(array, center, multiple))
-    else:
-        scores = _sketched(array, center, multiple, columns, seed, num_threads)
+
+    def scores_by(X: NDArray[Any]) -> NDArray[np.float64]:
+        center = X.mean(axis=0, dtype=np.float64)
+        if method == "exact":
+            return scores_of(X, center, exact_root(X, center, multiple))
+        return _sketched(X, center, multiple, columns, seed, num_threads)
+
+    scores = scores_by(array)
+    if scores.max() < np.square(_least(array.dtype)):
+        exponent = enlargement(array, array.dtype)
+        scores = scores_by(np.ldexp(array, exponent)) if exponent else scores
     return _rows.in_library_of(scores, rows)
+
+
+def _least(dtype: Any) -> float:
+    """The square of this leaves room below for those of smaller numbers."""
+    return math.sqrt(float(np.finfo(dtype).tiny)) / float(np.finfo(dtype).eps)
+
+
+def enlargement(X: NDArray[Any], dtype: Any) -> int:
+    """The power of two by which rows are multiplied so that no square underflows in this dtype.
+
+    0 where none would.
+    """
+    largest = float(max(X.max(initial=0.0), -X.min(initial=0.0)))
+    return 0 if largest >= _least(dtype) else min(-math.frexp(largest)[1], 1000)
 
 
 def scores_of(
@@ -127,7 +151,10 @@ def exact_root(
     C /= n
     if not np.isfinite(C).all():
         raise ValueError("X: expected values whose squares are finite, got larger ones")
-    values, vectors = np.linalg.eigh(C)
+    if few_rows(n, d):
+        values, vectors = product_eigenpairs((array - center) / math.sqrt(n))
+    else:
+        values, vectors = np.linalg.eigh(C)
     values = np.minimum(values, cap)
     top = float(values[-1])
     if top <= 0.0:

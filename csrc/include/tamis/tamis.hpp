@@ -7,6 +7,7 @@
 #include "tamis/filter_stream.hpp"
 #include "tamis/gaussian_noise.hpp"
 #include "tamis/iterative_filter.hpp"
+#include "tamis/linear_gradients.hpp"
 #include "tamis/normal.hpp"
 #include "tamis/philox.hpp"
 #include "tamis/power_iteration.hpp"

@@ -14,7 +14,8 @@ namespace tamis {
 /// - Weights: finite, of any sign. A row of x whose j weights are all 0 is not looked at.
 /// - One pass over x. Workspace: at most 64 j d float64, and never more than 64 MiB beyond j d of
 ///   them.
-/// - Accumulators: sums over 128 rows in x's type, sums of those in float64; y is float64.
+/// - Accumulators: sums over 128 rows in x's type, sums of those in float64; y is float64. On CUDA
+///   float32 sums are over 8 rows at a time, and those over at most 2048.
 /// - Determinism: the same bits for any number of threads and any CPU instruction set. Blocks of
 ///   rows depend on n, d and j only, and are added in order.
 /// - Aliasing: y overlaps nothing. On CUDA every pointer lies on the device; the call waits for

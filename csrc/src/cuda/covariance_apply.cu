@@ -79,10 +79,6 @@ __global__ void bad_number_kernel(DeviceRows<T> rows, unsigned long long* first)
 constexpr std::int64_t kSlotBytes = std::int64_t{64} << 20;  // of two reads
 constexpr std::int64_t kProjectionBytes = std::int64_t{32} << 20;
 
-std::int64_t slot_size(std::int64_t d, std::int64_t k, bool with_mean) {
-  return (k + (with_mean ? 1 : 0)) * d + k + 1;
-}
-
 /// Lays out one read of the rows by blocks that each leave a slot.
 template <class Shape, class T>
 BlockSums split(Shape& shape, const Product<T>& product, Workspace& workspace, const Call& call) {
@@ -107,8 +103,8 @@ void one_read(const Product<T>& product, ProductStatus* status, Workspace& works
   }
   ProductShape shape = product_shape<T>(across_for<T>(d), static_cast<int>(product.k), true);
   const BlockSums sums = split(shape, product, workspace, call);
-  launch_product<T, true>(product, shape, KnownProjections<T>{}, sums,
-                          dim3(static_cast<unsigned>(sums.blocks)), status, call);
+  launch_product<T, ProductWork::all>(product, shape, KnownProjections<T>{}, sums,
+                                      dim3(static_cast<unsigned>(sums.blocks)), status, call);
 }
 
 /// Keeps the projections of the rows: k a row.
@@ -149,11 +145,10 @@ template <class T>
 void two_reads(const Product<T>& product, ProductStatus* status, Workspace& workspace,
                const Call& call) {
   constexpr std::int64_t kMaxSlots = 64;
-  constexpr int kMaxAcross = 2 * kWarp;
   const std::int64_t n = product.rows.count;
   const std::int64_t d = product.rows.d;
-  ProductShape shape =
-      product_shape<T>(std::min(across_for<T>(d), kMaxAcross), static_cast<int>(product.k), false);
+  ProductShape shape = product_shape<T>(std::min(across_for<T>(d), kKnownAcross),
+                                        static_cast<int>(product.k), false);
   const std::int64_t size = slot_size(d, shape.k, product.mean == nullptr);
   const std::int64_t slots = std::clamp<std::int64_t>(kSlotBytes / (8 * size), 1, kMaxSlots);
   const std::int64_t row_bytes = shape.k * static_cast<std::int64_t>(sizeof(T));
@@ -164,16 +159,12 @@ void two_reads(const Product<T>& product, ProductStatus* status, Workspace& work
   const Packed<T> packed = pack<T>(product.v, d, product.k, product.element_stride,
                                    product.vector_stride, product.mean, product.near, call);
   const DeviceBuffer<T> z(static_cast<std::size_t>(most * product.k), call);
-  const std::int64_t width = shape.width<T>();
-  const dim3 grid(static_cast<unsigned>(sums.blocks),
-                  static_cast<unsigned>((d + width - 1) / width));
   for (std::int64_t begin = 0; begin < n; begin += most) {
     const std::int64_t count = std::min(most, n - begin);
     visit_rows(product.rows.part(begin, count), packed,
                KeepProjections<T>{z.get(), packed.offset.get(), shape.k}, call);
-    launch_product<T, false>(product, shape,
-                             KnownProjections<T>{z.get(), begin, begin + count, begin > 0}, sums,
-                             grid, status, call);
+    const KnownProjections<T> known{z.get(), begin, begin + count, begin > 0, shape.k, 1};
+    sum_known(product, shape, known, sums, call, status);
   }
   constexpr int kAddThreads = 256;
   add_slots_kernel<<<static_cast<unsigned>((size + kAddThreads - 1) / kAddThreads), kAddThreads, 0,
@@ -198,13 +189,8 @@ void run(const detail::CovarianceTask& task, const Call& call) {
   const ProductStatus found = status.numbers(call)[0];
   if (found.fine()) return;
   fail_on_weights(rows.weights, task.x.rows, call);
-  // Nobody has looked at these yet: on the device that would be one more wait.
-  const auto check = [&](const char* name, const double* numbers, std::int64_t count) {
-    if (numbers == nullptr) return;
-    detail::check_finite(call.op, name, numbers_at(numbers, count, call).data(), count, Exec{});
-  };
-  check("v", task.v, d * task.k);
-  check("mean", task.mean, d);
+  fail_on_numbers("v", task.v, d * task.k, call);
+  fail_on_numbers("mean", task.mean, d, call);
   fail_on_data(rows, call);
 }
 
@@ -259,6 +245,22 @@ void fail_on_weights(const T* weights, std::int64_t n, const Call& call) {
   detail::check_weight_values(call.op, host.data(), n);
 }
 
+void fail_on_numbers(const char* name, const double* numbers, std::int64_t count,
+                     const Call& call) {
+  if (numbers == nullptr) return;
+  detail::check_finite(call.op, name, numbers_at(numbers, count, call).data(), count, Exec{});
+}
+
+template <class T>
+void sum_known(const Product<T>& product, const ProductShape& shape,
+               const KnownProjections<T>& known, const BlockSums& sums, const Call& call,
+               ProductStatus* status) {
+  const std::int64_t width = shape.width<T>();
+  const dim3 grid(static_cast<unsigned>(sums.blocks),
+                  static_cast<unsigned>((product.rows.d + width - 1) / width));
+  launch_product<T, ProductWork::second>(product, shape, known, sums, grid, status, call);
+}
+
 template <class T>
 void weighted_product(const Product<T>& product, ProductStatus* status, Workspace& workspace,
                       const Call& call) {
@@ -281,11 +283,13 @@ void weighted_product(const Product<T>& product, ProductStatus* status, Workspac
   }
 }
 
-#define TAMIS_INSTANTIATE(T)                                             \
-  template DeviceBuffer<T> near_mean(const DeviceRows<T>&, const Call&); \
-  template void fail_on_bad_row(const DeviceRows<T>&, const Call&);      \
-  template void fail_on_data(const DeviceRows<T>&, const Call&);         \
-  template void fail_on_weights(const T*, std::int64_t, const Call&);    \
+#define TAMIS_INSTANTIATE(T)                                                                  \
+  template DeviceBuffer<T> near_mean(const DeviceRows<T>&, const Call&);                      \
+  template void fail_on_bad_row(const DeviceRows<T>&, const Call&);                           \
+  template void fail_on_data(const DeviceRows<T>&, const Call&);                              \
+  template void fail_on_weights(const T*, std::int64_t, const Call&);                         \
+  template void sum_known(const Product<T>&, const ProductShape&, const KnownProjections<T>&, \
+                          const BlockSums&, const Call&, ProductStatus*);                     \
   template void weighted_product(const Product<T>&, ProductStatus*, Workspace&, const Call&);
 TAMIS_INSTANTIATE(float)
 TAMIS_INSTANTIATE(double)

@@ -1,4 +1,4 @@
-// The kernel behind weighted_product.
+// The kernel behind weighted_product and weighted_sums.
 //
 // A few rows are read into registers once and used twice: for their projections z on the columns of
 // V, and for the sums of z times the row. V and the sums stay in registers too: a thread holds
@@ -10,12 +10,21 @@
 
 namespace tamis::cuda {
 
-/// The variants of the kernel. With kFused one launch does it all; without, projections are given,
-/// and blocks (b, g) sum the rows of slot b over the columns of group g.
-template <class T, bool kFusedProduct, int kSlices, int kRowsHeld, int kMostThreads, bool kVectors>
+/// What one launch does. Without its own projections, blocks (b, g) sum the rows of slot b over the
+/// columns of group g.
+enum class ProductWork {
+  all,     ///< projections, sums, totals and the product
+  second,  ///< projections are given
+  sums,    ///< factors of rows are given: no centre, no weights, nothing but sums in slots
+};
+
+/// The variants of the kernel.
+template <class T, ProductWork kWorkDone, int kSlices, int kRowsHeld, int kMostThreads,
+          bool kVectors>
 struct ProductVariant {
   using Number = T;
-  static constexpr bool kFused = kFusedProduct;
+  static constexpr bool kFused = kWorkDone == ProductWork::all;
+  static constexpr bool kPlain = kWorkDone == ProductWork::sums;
   static constexpr int kSlice = kSlices;
   static constexpr int kRows = kRowsHeld;
   static constexpr int kThreads = kMostThreads;
@@ -29,6 +38,7 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
                    ProductStatus* status) {
   using T = typename Variant::Number;
   constexpr bool kFused = Variant::kFused;
+  constexpr bool kPlain = Variant::kPlain;
   constexpr bool kVector = Variant::kVector;
   constexpr int kSlice = Variant::kSlice;
   constexpr int kRows = Variant::kRows;
@@ -43,7 +53,7 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
   const int g = kOneGroup ? 0 : static_cast<int>(threadIdx.x) / (across * shape.slices);
   const int base = kFused ? 0 : static_cast<int>(blockIdx.y) * width;
   const bool counts = kFused || blockIdx.y == 0;  // sums that do not depend on the column
-  const bool needs_mean = task.mean == nullptr && s == 0;
+  const bool needs_mean = !kPlain && task.mean == nullptr && s == 0;
 
   // What all groups need comes through shared memory, so that it is read once.
   T v[kSlice][kOwn<T>] = {};
@@ -75,7 +85,7 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
     __syncthreads();
   }
   for (int j = static_cast<int>(threadIdx.x); j < width; j += blockDim.x) {
-    const T at = base + j < d ? shift_of(task, base + j) : T(0);
+    const T at = !kPlain && base + j < d ? shift_of(task, base + j) : T(0);
     const double off =
         task.mean != nullptr && base + j < d ? static_cast<double>(at) - task.mean[base + j] : 0.0;
     shared.shift[j] = at;
@@ -121,8 +131,13 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
   int tiles = 0;  // since sums were last flushed
   for (int first = 0; first < count; first += chunk) {
     __syncthreads();
-    note_rows(task, begin + first, count - first, chunk, base, shared.shift, first > 0, shared.at,
-              shared.weights, shared.mass, status);
+    if constexpr (kPlain) {
+      note_summed_rows(task.rows, known, shape.k, begin + first, count - first, chunk, base,
+                       shared.shift, shared.at, shared.weights);
+    } else {
+      note_rows(task, begin + first, count - first, chunk, base, shared.shift, first > 0, shared.at,
+                shared.weights, shared.mass, status);
+    }
     __syncthreads();
     const int left = min(count - first, chunk);
 #pragma unroll 1
@@ -139,6 +154,7 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
         }
       };
       const auto centre = [&](T(&row)[kOwn<T>]) {
+        if constexpr (kPlain) return;
         T shift[kOwn<T>];
         load_vector(shared.shift + column, shift);
 #pragma unroll
@@ -182,7 +198,7 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
           z = whole(e) + shared.offset[c];
         } else {
           const int row = first + t0 + g * kRows + e / kSlice;
-          z = c < shape.k && w > T(0) ? known.z[(begin - known.begin + row) * shape.k + c] : T(0);
+          z = c < shape.k && w > T(0) ? known.at(begin + row, c) : T(0);
         }
         z *= w;
         my_z[e] = z;
@@ -237,7 +253,7 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
     for (int i = 0; i < kSlice; ++i) {
       flush_column(y[i], shared.tile, i, shape.k, add, shape, base, d, sums.mine());
     }
-    if (task.mean == nullptr) {  // only slice 0 holds them
+    if (!kPlain && task.mean == nullptr) {  // only slice 0 holds them
       flush_column(y_mean, shared.tile, 0, 1, add, shape, base, d,
                    sums.mine() + static_cast<std::int64_t>(shape.k) * d);
     }
@@ -245,12 +261,14 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
     tiles = 0;
   }
 
+  if constexpr (kPlain) return;
   // behind the columns: the sums of z, then that of the weights
   double* slot =
       sums.mine() + static_cast<std::int64_t>(shape.k + (task.mean == nullptr ? 1 : 0)) * d;
   __syncthreads();
   double weight = 0.0;
-  for (int t = static_cast<int>(threadIdx.x); t < chunk; t += blockDim.x) weight += shared.mass[t];
+  const int noted = count > 0 ? chunk : 0;  // of the last rows some blocks have none
+  for (int t = static_cast<int>(threadIdx.x); t < noted; t += blockDim.x) weight += shared.mass[t];
   weight = block_sum(weight, shared.sums);
   __syncthreads();
   shared.sums[threadIdx.x] = static_cast<double>(z_sum);
@@ -271,7 +289,7 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
 }
 
 /// Enqueues the variant that fits the rows, the shape and the addresses.
-template <class T, bool kFused>
+template <class T, ProductWork kWork>
 void launch_product(const Product<T>& product, ProductShape shape, KnownProjections<T> known,
                     const BlockSums& sums, dim3 grid, ProductStatus* status, const Call& call) {
   const auto launch = [&](auto variant) {
@@ -281,18 +299,18 @@ void launch_product(const Product<T>& product, ProductShape shape, KnownProjecti
     call.launched();
   };
   const bool vector = product.rows.template vectors<kOwn<T>>();
-  if constexpr (!kFused) {
-    if (vector) return launch(ProductVariant<T, false, kSlice, kRows<T>, kFewThreads, true>{});
-    return launch(ProductVariant<T, false, kSlice, kRows<T>, kFewThreads, false>{});
+  if constexpr (kWork != ProductWork::all) {
+    if (vector) return launch(ProductVariant<T, kWork, kSlice, kRows<T>, kFewThreads, true>{});
+    return launch(ProductVariant<T, kWork, kSlice, kRows<T>, kFewThreads, false>{});
   } else if (shape.slice == kThin) {
-    if (vector) return launch(ProductVariant<T, true, kThin, kThinRows, kProductThreads, true>{});
-    return launch(ProductVariant<T, true, kThin, kThinRows, kProductThreads, false>{});
+    if (vector) return launch(ProductVariant<T, kWork, kThin, kThinRows, kProductThreads, true>{});
+    return launch(ProductVariant<T, kWork, kThin, kThinRows, kProductThreads, false>{});
   } else if (shape.rows == kRows<T>) {
-    if (vector) return launch(ProductVariant<T, true, kSlice, kRows<T>, kFewThreads, true>{});
-    return launch(ProductVariant<T, true, kSlice, kRows<T>, kFewThreads, false>{});
+    if (vector) return launch(ProductVariant<T, kWork, kSlice, kRows<T>, kFewThreads, true>{});
+    return launch(ProductVariant<T, kWork, kSlice, kRows<T>, kFewThreads, false>{});
   } else {
-    if (vector) return launch(ProductVariant<T, true, kSlice, kFewRows, kProductThreads, true>{});
-    return launch(ProductVariant<T, true, kSlice, kFewRows, kProductThreads, false>{});
+    if (vector) return launch(ProductVariant<T, kWork, kSlice, kFewRows, kProductThreads, true>{});
+    return launch(ProductVariant<T, kWork, kSlice, kFewRows, kProductThreads, false>{});
   }
 }
 

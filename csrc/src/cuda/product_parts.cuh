@@ -38,6 +38,25 @@ __device__ __forceinline__ void note_rows(const Product<T>& task, std::int64_t b
   }
 }
 
+/// The same where factors are given: a row whose k factors are all zero is not looked at. Weights
+/// say only whether a row is.
+template <class T>
+__device__ __forceinline__ void note_summed_rows(const DeviceRows<T>& rows,
+                                                 const KnownProjections<T>& known, int k,
+                                                 std::int64_t begin, int there, int most, int base,
+                                                 const T* zeros, const T** at, T* weights) {
+#pragma unroll 1
+  for (int t = static_cast<int>(threadIdx.x); t < most; t += blockDim.x) {
+    bool used = false;  // a NaN is: it shows in the sums
+    if (t < there) {
+#pragma unroll 1
+      for (int c = 0; c < k; ++c) used = used || known.at(begin + t, c) != T(0);
+    }
+    at[t] = used ? rows.data + rows.number(begin + t) * rows.stride + base : zeros;
+    weights[t] = used ? T(1) : T(0);
+  }
+}
+
 /// This warp's part of the projections: entry r * kSlices + i for row r on column i.
 template <class T, int kSlices, int kRows>
 __device__ __forceinline__ void project(const T (&x)[kRows][kOwn<T>],
@@ -140,5 +159,13 @@ __device__ __forceinline__ void finish_product(const Product<T>& task, const dou
     if (!all_finite) status->not_finite = 1;
   }
 }
+
+/// Enqueues sums about the shift of rows whose projections, or other factors, are known: each of
+/// sums.blocks slots gets a column for every factor and, without a mean, one for the rows
+/// themselves. `status` may be null for rows without weights.
+template <class T>
+void sum_known(const Product<T>& product, const ProductShape& shape,
+               const KnownProjections<T>& known, const BlockSums& sums, const Call& call,
+               ProductStatus* status = nullptr);
 
 }  // namespace tamis::cuda

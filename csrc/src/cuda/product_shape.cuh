@@ -15,9 +15,10 @@ inline constexpr int kOwn =  ///< columns of X that a thread holds
     16 / static_cast<int>(sizeof(T));
 inline constexpr int kTogether = 2;  ///< columns of V summed at once: registers are few
 inline constexpr int kProductThreads = 512;
-inline constexpr int kFewThreads = 384;     ///< up to so many can have 168 registers each
-inline constexpr int kWishedThreads = 128;  ///< small blocks: one loads while others multiply
-inline constexpr int kProductColumns = 32;  ///< of V in one launch, at most
+inline constexpr int kFewThreads = 384;         ///< up to so many can have 168 registers each
+inline constexpr int kWishedThreads = 128;      ///< small blocks: one loads while others multiply
+inline constexpr int kKnownAcross = 2 * kWarp;  ///< threads side by side where factors are known
+inline constexpr int kProductColumns = 32;      ///< of V in one launch, at most
 // Rows of a group in a tile, of which a thread holds its columns: as many as registers allow.
 inline constexpr int kThinRows = 8;  ///< with kThin columns of V
 template <class T>
@@ -89,13 +90,19 @@ struct ProductShared {
   }
 };
 
-/// Rows whose projections are known, for the second of two reads.
+/// Rows whose projections, or other factors, are known.
 template <class T>
 struct KnownProjections {
-  const T* z;          ///< k a row, from row `begin` on
+  const T* z;          ///< of row `begin` on
   std::int64_t begin;  ///< the rows of this launch
   std::int64_t end;
   bool add;  ///< to what the slots hold
+  std::int64_t row_stride;
+  std::int64_t vector_stride;
+
+  __device__ T at(std::int64_t row, int c) const {
+    return z[(row - begin) * row_stride + c * vector_stride];
+  }
 };
 
 /// How a block multiplies by k columns of V with `across` threads side by side.
@@ -120,6 +127,11 @@ void split_rows(Shape& shape, std::int64_t n, int blocks) {
 template <class Shape>
 int blocks_of(const Shape& shape, std::int64_t n) {
   return static_cast<int>((n + shape.rows_per_block - 1) / shape.rows_per_block);
+}
+
+/// Numbers in a slot: columns of sums, the rows' own sum, sums of projections, that of the weights.
+inline std::int64_t slot_size(std::int64_t d, std::int64_t k, bool with_mean) {
+  return (k + (with_mean ? 1 : 0)) * d + k + 1;
 }
 
 template <class T>

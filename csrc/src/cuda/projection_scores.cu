@@ -52,12 +52,8 @@ void run(const detail::ProjectionTask& task, const Call& call) {
   const SumSquares<T> visitor{static_cast<T*>(task.scores.data), packed.offset.get(), flag.get()};
   visit_rows(rows, packed, visitor, call);
   if (flag.numbers(call)[0] == 0) return;
-  const auto check = [&](const char* name, const double* numbers, std::int64_t count) {
-    if (numbers == nullptr) return;
-    detail::check_finite(call.op, name, numbers_at(numbers, count, call).data(), count, Exec{});
-  };
-  check("v", task.v, d * task.k);
-  check("mean", task.mean, d);
+  fail_on_numbers("v", task.v, d * task.k, call);
+  fail_on_numbers("mean", task.mean, d, call);
   fail_on_data(rows, call);
 }
 

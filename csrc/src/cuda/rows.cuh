@@ -144,4 +144,8 @@ template <class T>
 template <class T>
 void fail_on_bad_row(const DeviceRows<T>& rows, const Call& call);
 
+/// Says which of these numbers is not finite; returns if all are, or there are none (null). For
+/// failures: to look before would be one more wait.
+void fail_on_numbers(const char* name, const double* numbers, std::int64_t count, const Call& call);
+
 }  // namespace tamis::cuda

@@ -42,19 +42,21 @@ inline void check_vectors(const char* op, std::int64_t k, const void* v, const v
   if (v == nullptr || y == nullptr) fail(op, "non-null vectors", "null");
 }
 
-/// Weights of x's type and length; on the CPU also their values.
+/// Finite numbers >= 0, not all zero.
 template <class T>
-void check_weight_values(const char* op, const T* w, std::int64_t n) {
-  double sum = 0.0;
+void check_weight_values(const char* op, const T* w, std::int64_t n, const char* name = "weights") {
+  bool any = false;
   for (std::int64_t i = 0; i < n; ++i) {
     if (!(w[i] >= T(0)) || !std::isfinite(w[i])) {
-      fail(op, "weights: finite numbers >= 0", text(static_cast<double>(w[i]), " at index ", i));
+      fail(op, text(name, ": finite numbers >= 0"),
+           text(static_cast<double>(w[i]), " at index ", i));
     }
-    sum += static_cast<double>(w[i]);
+    any = any || w[i] > T(0);
   }
-  if (!(sum > 0.0)) fail(op, "weights that are not all zero", "zeros");
+  if (!any) fail(op, text(name, " that are not all zero"), "zeros");
 }
 
+/// Weights of x's type and length; on the CPU also their values.
 inline void check_weights(const char* op, const ConstMatrixView& x, const ConstVectorView& weights,
                           const Exec& exec) {
   if (weights.data == nullptr) return;

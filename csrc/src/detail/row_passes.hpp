@@ -92,34 +92,37 @@ std::int64_t ahead_of(const Rows<T>& rows) {
   return std::max<std::int64_t>(fit, tile_rows<T>(rows.d)) * rows.stride;
 }
 
-/// Tables up to this size stay in the last-level cache, where hardware prefetchers do without help.
-inline constexpr std::int64_t kCachedBytes = std::int64_t{32} << 20;
-template <class T>
-bool is_large(const Rows<T>& rows) {
-  return rows.count > kCachedBytes / (rows.d * static_cast<std::int64_t>(sizeof(T)));
-}
-
-/// How a pass reads that projects rows on k columns and then sums the same rows.
+/// How a pass reads that projects rows on some columns and then sums the same rows.
 struct Reading {
+  int tile;  ///< rows
   Ahead products;
   Ahead sums;
-  bool one_by_one;
+  bool one_by_one = false;
 };
 
 /// Few short columns leave room in the first-level cache, and then the hardware's own prefetchers
 /// do best: they follow one row, with a little help. Else rows share what is loaded of the columns,
-/// and half of the memory is asked for during the products, half during the sums.
+/// and half of the memory is asked for during the products, half during the sums. Many sums take
+/// most of the time, and fewer, larger tiles spare them ways to memory and back: the next tile is
+/// asked for meanwhile.
 template <class T>
-Reading reading_of(const Rows<T>& rows, std::int64_t k) {
-  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10;
+Reading reading_of(const Rows<T>& rows, std::int64_t products, std::int64_t sums) {
+  constexpr std::int64_t kColumnBytes = 4 << 10, kNear = 8 << 10, kCached = 32 << 20;
+  constexpr std::int64_t kRowBytes = 4 << 10;
+  constexpr int kManySums = 7, kManyRows = 32;
   const std::int64_t row_bytes = rows.d * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t ahead = ahead_of(rows);
-  if (ahead != 0 && is_large(rows) &&
-      k * padded<T>(rows.d) * static_cast<std::int64_t>(sizeof(T)) <= kColumnBytes) {
-    const std::int64_t near = std::max<std::int64_t>(kNear / row_bytes, 1) * rows.stride;
-    return {{near, near}, {}, true};
+  const int tile = tile_rows<T>(rows.d);
+  if (sums >= kManySums && row_bytes <= kRowBytes) {
+    const std::int64_t next = ahead == 0 ? 0 : kManyRows * rows.stride;
+    return {kManyRows, {}, {next, next}};
   }
-  return {{ahead, 0}, {0, ahead}, false};
+  if (ahead != 0 && rows.count > kCached / row_bytes &&
+      products * padded<T>(rows.d) * static_cast<std::int64_t>(sizeof(T)) <= kColumnBytes) {
+    const std::int64_t near = std::max<std::int64_t>(kNear / row_bytes, 1) * rows.stride;
+    return {tile, {near, near}, {}, true};
+  }
+  return {tile, {ahead, 0}, {0, ahead}};
 }
 
 /// k vectors of d doubles, one after the other with the given strides, as padded columns of T.
@@ -183,8 +186,9 @@ Moments add_moments(const std::vector<MomentSums>& sums, const double* centre, s
 template <class T>
 Moments row_moments(const Rows<T>& rows, const T* weights, const T* centre, int num_threads);
 
-/// Numbers near the mean of the rows: about them nothing is lost to cancellation.
+/// Numbers near the mean of the rows, that of about `look` of them: about them nothing is lost to
+/// cancellation.
 template <class T>
-Aligned<T> near_mean(const Rows<T>& rows, const T* weights);
+Aligned<T> near_mean(const Rows<T>& rows, const T* weights, std::int64_t look = 256);
 
 }  // namespace tamis::detail

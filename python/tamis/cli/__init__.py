@@ -14,10 +14,10 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 __all__ = ["UsageError", "main"]
 
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = next((word for word in arguments if word in _COMMANDS), None)
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = _once(_show_warning)
         try:
             code = _run(arguments)
             sys.stdout.flush()
@@ -158,6 +158,18 @@ def _report(who: str, error: BaseException) -> int:
         text = f"{type(error).__name__}: {text} (TAMIS_DEBUG=1 shows where)"
     print(f"{who}: error: {text}", file=sys.stderr)
     return 2 if isinstance(error, UsageError) else 1
+
+
+def _once(show: Callable[..., None]) -> Callable[..., None]:
+    """The same words once a run: a model that is fitted ten times says the same ten times."""
+    said: set[str] = set()
+
+    def show_new(message: Warning | str, *more: Any, **named: Any) -> None:
+        if str(message) not in said:
+            said.add(str(message))
+            show(message, *more, **named)
+
+    return show_new
 
 
 def _show_warning(

@@ -12,19 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tamis.cli import UsageError
+from tamis.cli.tables import Table
 
 __all__ = ["add_parser", "run"]
 
 _DESCRIPTION = """\
 Fits a linear model to the rows of a table of which some may be arbitrarily bad (SEVER: Diakonikolas
 et al. 2019): ridge regression on standardised columns, or logistic regression. Rows whose gradients
-pull together are dropped until the set is stable. Classes are numbers or, in a text file, words."""
+pull together are dropped until the set is stable. The contamination's worth of rows goes, of every
+class, even where none is bad: then the plain fit is the better one. Classes are whole numbers or
+words."""
 
 _EPILOG = """\
 examples:
   tamis sever regress data.csv --target price --contamination 0.1 --report
   tamis sever classify mails.csv --target kind    (ham and spam, say)
-  tamis sever classify data.npz --target label -o scores.csv
+  tamis sever classify data.npz --target label -o scores.csv    (arrays X and label)
+
+Rows count from 0. Scores are lengths along the direction in which gradients spread most, and only
+comparable within one fit. Weights are per unit of their column.
 
 exit status: 0 done, 1 the file could not be read, 2 wrong usage"""
 
@@ -44,14 +50,19 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> argparse.Argument
     add = parser.add_argument
     add("task", choices=("regress", "classify"))
     add("file", type=Path, metavar="FILE", help="table: .csv, .tsv, .txt, .npy or .npz")
-    add("--target", required=True, metavar="NAME", help="column to predict: its name or number")
+    add(
+        "--target",
+        required=True,
+        metavar="NAME",
+        help="column to predict: its name or number; of an .npz file also an array",
+    )
     add(
         "--columns", nargs="+", default=[], metavar="C", help="columns to predict from [all others]"
     )
     add("--key", help="array of an .npz file")
     add("--contamination", type=float, default=0.1, metavar="SHARE", help="of bad rows [0.1]")
     add("--alpha", type=float, default=1.0, help="penalty of the ridge, or 1/C [1.0]")
-    add("--seed", type=int, default=0)
+    add("--seed", type=int, default=0, help="settles ties between equal scores [0]")
     add("--report", action="store_true", help="list the dropped rows, and both fits")
     add("--json", action="store_true", help="print one JSON object")
     add("-o", "--out", type=Path, metavar="CSV", help="write every row's score")
@@ -64,8 +75,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"--contamination: expected a number in [0, 0.5), got {args.contamination}"
         )
-    if not args.alpha > 0.0:
-        raise UsageError(f"--alpha: expected a number > 0, got {args.alpha}")
+    if not 0.0 < args.alpha < np.inf:
+        raise UsageError(f"--alpha: expected a finite number > 0, got {args.alpha}")
+    if not 0 <= args.seed < 2**64:
+        raise UsageError(f"--seed: expected an integer in [0, 2^64), got {args.seed}")
     from sklearn.base import clone
     from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
@@ -85,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     driver = SeverRegressor if regress else SeverClassifier
     found = driver(base, contamination=args.contamination, random_state=args.seed).fit(X, y)
     plain = clone(base).fit(X, y)
-    facts = _facts(args, found, plain, X, y, table.names)
+    facts = _facts(args, found, plain, X, y, table)
     if args.out is not None:
         with args.out.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -123,7 +136,7 @@ def _facts(
     plain: Any,
     X: NDArray[np.float64],
     y: NDArray[Any],
-    names: list[str],
+    table: Table,
 ) -> dict[str, Any]:
     from tamis import __version__
 
@@ -139,10 +152,15 @@ def _facts(
             return float((answer != y[rows]).mean())
         return float(np.sqrt(np.mean((answer - y[rows]) ** 2)))
 
-    def weights(model: Any) -> list[list[float]]:  # in the units of the table
-        last, scale = model[-1], model[0].scale_
-        return [[float(w) for w in row / scale] for row in np.atleast_2d(last.coef_)]
+    def weights(model: Any) -> NDArray[np.float64]:  # in the units of the table
+        return np.asarray(np.atleast_2d(model[-1].coef_) / model[0].scale_)
 
+    def intercepts(model: Any) -> list[float]:
+        there = np.atleast_1d(model[-1].intercept_) - weights(model) @ model[0].mean_
+        return [float(value) for value in there]
+
+    lines = table.lines([int(row) for row in gone]) if table.text else [None] * len(gone)
+    answers = found.estimator_.predict(X[gone]) if len(gone) else []
     return {
         "tamis": __version__,
         "file": args.file.name,
@@ -153,9 +171,23 @@ def _facts(
         "measure": "rms error" if args.task == "regress" else "error rate",
         "error_on_kept": {"plain": error(plain, kept), "sever": error(found.estimator_, kept)},
         "error_on_dropped": {"plain": error(plain, ~kept), "sever": error(found.estimator_, ~kept)},
-        "columns": names,
-        "weights": {"plain": weights(plain), "sever": weights(found.estimator_)},
-        "dropped": [{"row": int(i), "score": float(found.outlier_scores_[i])} for i in gone],
+        "columns": table.names,
+        **({} if args.task == "regress" else {"classes": found.classes_.tolist()}),
+        "weights": {
+            "plain": weights(plain).tolist(),
+            "sever": weights(found.estimator_).tolist(),
+        },
+        "intercepts": {"plain": intercepts(plain), "sever": intercepts(found.estimator_)},
+        "dropped": [
+            {
+                "row": int(row),
+                **({} if line is None else {"line": line}),
+                "score": float(found.outlier_scores_[row]),
+                "target": y[row].item(),
+                "predicted": answer.item(),
+            }
+            for row, line, answer in zip(gone, lines, answers, strict=True)
+        ],
         "rounds": len(found.history_),
         "stop_reason": found.stop_reason_,
     }
@@ -179,22 +211,52 @@ def _text(args: argparse.Namespace, facts: dict[str, Any]) -> str:
     ]
     if not args.report:
         return "\n".join([*lines, "", "--report lists the dropped rows and the weights."])
-    plain, robust = (np.asarray(facts["weights"][kind]) for kind in ("plain", "sever"))
-    change = np.abs(robust - plain).max(axis=0)
-    shown = np.sort(np.argsort(-change, kind="stable")[:_SHOWN])
-    # of several classes, the weight that changes most
-    most = np.argmax(np.abs(robust - plain), axis=0)
-    rows = [
-        (facts["columns"][j], f"{plain[most[j], j]:.4g}", f"{robust[most[j], j]:.4g}")
-        for j in shown
-    ]
-    lines += ["", text_table(("weight of", "plain fit", "SEVER"), rows, left=[0])]
-    scores = [(str(entry["row"]), f"{entry['score']:.4g}") for entry in dropped[:_SHOWN]]
-    if scores:
-        lines += ["", text_table(("dropped row", "score"), scores, left=[])]
+    lines += ["", _weights_text(facts)]
+    if dropped:
+        lines += ["", _dropped_text(dropped)]
     if len(dropped) > _SHOWN:
         lines.append(f"and {len(dropped) - _SHOWN} more; --json or -o has all.")
     return "\n".join(lines)
+
+
+def _weights_text(facts: dict[str, Any]) -> str:
+    """The weights that change most, with their class where there are several."""
+    from tamis._text_table import text_table
+
+    plain, robust = (np.asarray(facts["weights"][kind]) for kind in ("plain", "sever"))
+    before, after = (facts["intercepts"][kind] for kind in ("plain", "sever"))
+    most = np.argmax(np.abs(robust - plain), axis=0)
+    columns = np.arange(plain.shape[1])
+    change = np.abs(robust - plain)[most, columns]
+    shown = np.sort(np.argsort(-change, kind="stable")[:_SHOWN])
+    rows = [
+        [facts["columns"][j], f"{plain[most[j], j]:.4g}", f"{robust[most[j], j]:.4g}"]
+        for j in shown
+    ]
+    head = ["weight of", "plain fit", "SEVER"]
+    if len(plain) == 1:
+        rows.append(["(intercept)", f"{before[0]:.4g}", f"{after[0]:.4g}"])
+        if "classes" in facts:
+            head[0] = f"weight for {_shown(facts['classes'][1])} of"
+        return text_table(head, rows, left=[0])
+    for row, j in zip(rows, shown, strict=True):
+        row.insert(1, _shown(facts["classes"][most[j]]))
+    return text_table([head[0], "for class", *head[1:]], rows, left=[0, 1])
+
+
+def _dropped_text(dropped: list[dict[str, Any]]) -> str:
+    from tamis._text_table import text_table
+
+    names = [name for name in ("row", "line", "score", "target", "predicted") if name in dropped[0]]
+    rows = [[_shown(entry[name]) for name in names] for entry in dropped[:_SHOWN]]
+    words = [k for k, name in enumerate(names) if isinstance(dropped[0][name], str)]
+    return text_table([f"dropped {names[0]}", *names[1:]], rows, left=words)
+
+
+def _shown(value: Any) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return str(int(value)) if value.is_integer() and abs(value) < 1e9 else f"{value:.4g}"
 
 
 def _count(number: int, thing: str) -> str:

@@ -20,7 +20,7 @@ from tamis import _rows
 from tamis.estimators._moments import rounding_about, variance_of_rounding
 from tamis.estimators._quadratic import rejected
 
-__all__ = ["concentrated", "is_small"]
+__all__ = ["MAD", "concentrated", "is_small", "medians"]
 
 Array = NDArray[np.float64]
 ROWS_A_DIRECTION = 4  # fewer: no half has a covariance worth the name
@@ -32,7 +32,7 @@ _ENOUGH = 1000  # rows for the scale of a start
 _FURTHEST = 1e9  # standardised; squares of this fit into float32
 _SINGULAR = 1e-9  # of the squared pivots: below, the eigenvalues decide
 _SOUND = 1e-4  # of the same: above, rows in float32 are good enough
-_MAD = 1.4826  # of a Gaussian: standard deviation over median absolute deviation
+MAD = 1.4826  # of a Gaussian: standard deviation over median absolute deviation
 
 
 def is_small(n: int, d: int) -> bool:
@@ -44,9 +44,9 @@ def is_small(n: int, d: int) -> bool:
 def concentrated(X: NDArray[Any], level: float, centred: bool = False) -> NDArray[np.bool_]:
     """Which rows are clean, (n,); at least half of them. ``centred``: about zero."""
     A = np.asarray(X, np.float64)
-    middle = np.zeros(A.shape[1]) if centred else _medians(A)
+    middle = np.zeros(A.shape[1]) if centred else medians(A)
     Z = A - middle
-    scale = _MAD * _medians(np.abs(Z))
+    scale = MAD * medians(np.abs(Z))
     off = np.zeros(len(A))
     rounding = rounding_about(middle, float(np.finfo(X.dtype).eps))
     flat = scale <= rounding
@@ -130,14 +130,14 @@ def _starts(Z: NDArray[np.float32], centred: bool) -> Iterator[Array]:
         B = Z @ axes
         some = B[:: max(len(B) // _ENOUGH, 1)]
         if not centred:
-            middle = _medians(some)
+            middle = medians(some)
             B, some = B - middle, some - middle
-        spread = _MAD * _medians(np.abs(some))
+        spread = MAD * medians(np.abs(some))
         if (spread > 0).all():
             yield np.square(B / spread).sum(axis=1)
 
 
-def _medians(A: Array) -> Array:
+def medians(A: Array) -> Array:
     """Of the columns; each is copied together first, which is what makes it quick."""
     columns = np.array(A.T, order="C")
     return np.asarray(np.median(columns, axis=1, overwrite_input=True))

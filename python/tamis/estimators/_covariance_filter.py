@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tamis import ops
 from tamis.estimators._concentration import concentrated, is_small
-from tamis.estimators._moments import Moments, inverses, moments, whitened
+from tamis.estimators._moments import ROWS_A_DIRECTION, Moments, inverses, moments, whitened
+from tamis.estimators._order import order_by_value
 from tamis.estimators._quadratic import (
     gaussianised,
     quadratic_forms,
@@ -31,6 +32,7 @@ __all__ = ["Found", "filter_covariance"]
 
 Array = NDArray[Any]
 LEVEL = 0.02  # share of good rows among those left out that is put up with
+CHANCE = 0.05  # share of the rows, few in many columns, that forms reject where nothing is wrong
 UNSUSPICIOUS = 2.0  # deviations: nearer rows cannot be rejected at this level
 SLACK = 1.15  # products of normals have heavier tails than the edge below assumes
 NUM_FORMS = 3
@@ -38,6 +40,7 @@ NUM_FORMS = 3
 # and which is cut decides much (AUC .984 or .9935 on breastw): exact where that costs little.
 FINE, ROUGH = 1e-3, 0.05
 FEW_COLUMNS = 28  # some 400 dimensions of forms
+TIED = 1e-5  # relative difference of distances in float32 that may be rounding
 READMISSIONS = 15
 SEPARATION = 4.0  # pooled standard deviations between a removed cluster and the survivors
 
@@ -61,23 +64,43 @@ def filter_covariance(
     centred: bool,
     rule: str,
     options: dict[str, Any],
-    max_rounds: int,
-    seed: int,
 ) -> Found:
-    """Which rows to keep; at most ``limit`` of them go in the end."""
+    """Which rows to keep; at most ``limit`` of them go in the end, and equal rows together.
+
+    ``options``: of `tamis.iterative_filter`, for the first-order filter; seed and rounds for all.
+    """
     n = X.shape[0]
     kept = np.ones(n, dtype=bool)
     if limit < 1 or n < 4:
         return Found(moments(X, kept, centred), kept, 0, stop_reason="no_contamination")
+    # with fewer rows a column forms are noise, of which the order picks one as the seed does
+    order = order_by_value(X) if n >= ROWS_A_DIRECTION * X.shape[1] else None
+    if order is None:
+        return _filtered(X, limit, centred, rule, options)
+    found = _filtered(X[order.rows], limit, centred, rule, options)
+    alike = order.alike(found.kept)
+    if (alike != found.kept).any():
+        found.kept = alike
+        found.moments = moments(X[order.rows], alike, centred)
+    found.kept = order.back(found.kept)
+    return found
+
+
+def _filtered(X: Array, limit: int, centred: bool, rule: str, options: dict[str, Any]) -> Found:
+    n = X.shape[0]
     if rule == "bounded":
         return _bounded(X, centred, options)
     if is_small(*X.shape):
         kept = concentrated(X, LEVEL, centred)
         found = Found(moments(X, kept, centred), kept, 1, radius_cut=not kept.all())
     else:
-        found = _gaussian(X, kept, centred, max_rounds, seed)
-        if found.kept.all() and found.moments.inside < found.moments.rank:
-            found = _first_order(X, found, centred, options)
+        found = _gaussian(
+            X, np.ones(n, dtype=bool), centred, options["max_rounds"], options["seed"]
+        )
+        gone = int((~found.kept).sum())
+        if gone <= CHANCE * n and found.moments.inside < found.moments.rank:
+            second = _first_order(X, found, centred, options)
+            found = second if int((~second.kept).sum()) > gone or not gone else found
     found.stop_reason = _limited(X, found, limit, centred) or found.stop_reason
     return found
 
@@ -136,13 +159,18 @@ def _first_order(X: Array, found: Found, centred: bool, options: dict[str, Any])
     """
     Z = (X - found.moments.mean) * inverses(found.moments.sd)
     result = ops.iterative_filter(Z, **(options | {"rule": "gaussian_tail"}))
-    return _found_by(result, X, np.asarray(result.support), centred)
+    return _found_by(result, X, np.asarray(result.support), centred, found)
 
 
-def _found_by(result: Any, X: Array, kept: NDArray[np.bool_], centred: bool) -> Found:
-    """What a first-order filter found."""
+def _found_by(
+    result: Any, X: Array, kept: NDArray[np.bool_], centred: bool, before: Found | None = None
+) -> Found:
+    """What a first-order filter found; ``before``: what there was, whose moments may be these."""
     values = [float(v) for v in np.asarray(result.eigenvalues)]
-    now = moments(X, kept, centred)
+    if before is not None and bool((kept == before.kept).all()):
+        now = before.moments
+    else:
+        now = moments(X, kept, centred)
     return Found(now, kept, int(result.rounds), values, str(result.stop_reason))
 
 
@@ -189,13 +217,17 @@ def _scores(Z: Array, V: Array, kept: Array, now: Moments) -> Array:
 
 
 def _limited(X: Array, found: Found, limit: int, centred: bool) -> str | None:
-    """Let the nearest of the rows back in where more than ``limit`` were left out."""
+    """Let the nearest of the rows back in where more than ``limit`` were left out.
+
+    And those as near as the last of them.
+    """
     gone = np.flatnonzero(~found.kept)
     if gone.size <= limit:
         return None
     Z = whitened(X, found.moments)
     distance = np.abs(np.square(Z[gone], dtype=np.float64).sum(axis=1) - found.moments.inside)
-    found.kept[gone[np.argsort(distance, kind="stable")[: gone.size - limit]]] = True
+    last = np.partition(distance, gone.size - limit - 1)[gone.size - limit - 1]
+    found.kept[gone[distance <= last * (1.0 + TIED)]] = True
     found.moments = moments(X, found.kept, centred)
     return "removal_limit"
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tamis._eigenpairs import few_rows, product_eigenpairs
 from tamis.estimators._quadratic import cached_blocks
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "inverses",
     "mean_of",
     "moments",
+    "principal_axes",
     "rounding_about",
     "shrunk",
     "shrunk_variances",
@@ -76,7 +78,7 @@ def moments(X: Array, kept: Array, centred: bool, others: Array | None = None) -
     flat = sd <= rounding_about(mean, eps)
     sd = np.where(flat, 0.0, sd)
     inverse = inverses(sd)
-    w, U = np.linalg.eigh(C * np.outer(inverse, inverse))
+    w, U = _axes(X, kept, mean, C, inverse)
     good = w > variance_of_rounding(mean * inverse, eps, count, max(w[-1], 0.0))
     null = U[:, ~good]
     rank = int(good.sum())
@@ -90,6 +92,20 @@ def moments(X: Array, kept: Array, centred: bool, others: Array | None = None) -
     if null.size:
         _add_outside(found, X, kept, others, null)
     return found
+
+
+def principal_axes(X: Array, kept: Array, found: Moments) -> tuple[Array, Array]:
+    """Eigenpairs of the covariance of the rows kept, ascending: (d,) and (d, d)."""
+    return _axes(X, kept, found.mean, found.covariance, np.ones(len(found.mean)))
+
+
+def _axes(X: Array, kept: Array, mean: Array, C: Array, scale: Array) -> tuple[Array, Array]:
+    """The same of C, in which columns are multiplied by ``scale``."""
+    count = int(kept.sum())
+    if few_rows(count, len(mean)):
+        return product_eigenpairs((X[kept] - mean) * (scale / np.sqrt(count)))
+    w, U = np.linalg.eigh(C * np.outer(scale, scale))
+    return w, U
 
 
 def rounding_about(mean: Array, eps: float) -> Array:
@@ -160,7 +176,10 @@ def _add_outside(found: Moments, X: Array, kept: Array, others: Array | None, nu
     off = scaled @ null
     within = _LEFT * eps * np.linalg.norm(scaled, axis=1)
     off[np.linalg.norm(off, axis=1) <= within] = 0.0
-    moment, W = np.linalg.eigh(off.T @ off / total)
+    if few_rows(*off.shape):
+        moment, W = product_eigenpairs(off / np.sqrt(total))
+    else:
+        moment, W = np.linalg.eigh(off.T @ off / total)
     taken = moment > max(moment[-1], 0.0) * len(moment) * 4 * np.finfo(np.float64).eps
     root = np.sqrt(moment[taken])
     axes = null @ W[:, taken]
@@ -181,7 +200,9 @@ def shrunk(X: Array, kept: Array, found: Moments) -> Moments:
         return found
     d, columns = varies.size, int(varies.sum())
     sd = found.sd[varies]
-    w, U = np.linalg.eigh(found.covariance[np.ix_(varies, varies)] / np.outer(sd, sd))
+    some = X if varies.all() else X[:, varies]
+    C = found.covariance[np.ix_(varies, varies)]
+    w, U = _axes(some, kept, found.mean[varies], C, 1.0 / sd)
     w = np.maximum(w, 0.0)
     inverse = inverses(found.sd)
     lengths = np.empty(len(X))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows, ops
 from tamis.estimators._base import NotFittedError
+from tamis.estimators._order import Order, order_by_value
 
 __all__ = [
     "check_fitted",
@@ -24,8 +26,10 @@ __all__ = [
     "squared_lengths",
     "stream_options",
     "thread_number",
+    "weighted_mean",
 ]
 
+_COPIED = 1 << 22  # numbers of a table that may be copied to put it in order
 _SHOWN = 5  # names of columns in one message
 
 
@@ -153,8 +157,14 @@ def stream_options(estimator: Any) -> dict[str, Any]:
 
 
 def filter_rows(rows: Any, options: dict[str, Any]) -> Any:
-    """`tamis.ops.iterative_filter`, with advice where values are missing."""
+    """`tamis.ops.iterative_filter`, with advice where values are missing.
+
+    Small tables that are full of ties are filtered in an order that their values determine.
+    """
     try:
+        order = order_by_value(rows) if rows.shape[0] * rows.shape[1] <= _COPIED else None
+        if order is not None:
+            return _filter_in_order(rows, options, order)
         return ops.iterative_filter(rows, **options)
     except ValueError as error:
         if "finite values" not in str(error):
@@ -162,6 +172,31 @@ def filter_rows(rows: Any, options: dict[str, Any]) -> Any:
         raise ValueError(
             f"{error}; NaN is not taken for a missing value: drop or fill it"
         ) from error
+
+
+def _filter_in_order(rows: Any, options: dict[str, Any], order: Order) -> Any:
+    """The same; of equal rows, all that the budget splits come back."""
+    table = rows[order.rows]
+    found = ops.iterative_filter(table, **options)
+    weights = _rows.as_float64(found.weights)
+    alike = order.alike(weights)
+    if (alike != weights).any():
+        mean = weighted_mean(table, alike)
+        found = replace(
+            found,
+            mean=_rows.in_library_of(mean, rows),
+            weights=_rows.in_library_of(alike, rows),
+            contamination=float(1.0 - alike.mean()),
+        )
+    return replace(found, weights=order.back(found.weights), scores=order.back(found.scores))
+
+
+def weighted_mean(rows: Any, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``weights @ rows / weights.sum()``, summed in float64."""
+    total = np.zeros(int(rows.shape[1]))
+    for part in _rows.blocks(rows):
+        total += weights[part] @ _rows.as_float64(rows[part])
+    return np.asarray(total / weights.sum())
 
 
 def seed_of(random_state: Any) -> int:

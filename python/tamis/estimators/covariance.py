@@ -11,7 +11,7 @@ from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator
 from tamis.estimators._covariance_filter import Found, filter_covariance
 from tamis.estimators._explanation import ExplainMixin, parts_of_form
-from tamis.estimators._moments import shrunk
+from tamis.estimators._moments import Moments, shrunk
 from tamis.estimators._threshold import ThresholdMixin, offset_for
 from tamis.estimators._validation import (
     check_fitted,
@@ -139,7 +139,7 @@ class RobustCovariance(ThresholdMixin, ExplainMixin, BaseEstimator):
         self._mean, self._scale = full.mean, full.sd
         self.location_ = _rows.in_library_of(full.mean, rows)
         covariance = full.covariance * factor
-        precision = _inverse(covariance, full.rank, full.sd > 0.0)
+        precision = _inverse(covariance, full, self._root)
         _require_room(covariance, precision, _arrays.dtype_name(rows))
         self.covariance_ = _rows.in_library_of(covariance, rows)
         self.precision_ = _rows.in_library_of(precision, rows)
@@ -216,31 +216,29 @@ def find_clean_rows(estimator: Any, array: NDArray[Any]) -> tuple[Found, int]:
             "seed": seed,
             "num_threads": threads,
         },
-        max_rounds=rounds,
-        seed=seed,
     )
     flagged = n - int(found.kept.sum()) if automatic else int(share * n + 1e-9)
     return found, flagged
 
 
-def _inverse(C: NDArray[np.float64], rank: int, varies: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The inverse, or the pseudo-inverse on the leading ``rank`` directions.
+def _inverse(
+    C: NDArray[np.float64], found: Moments, root: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The inverse of the covariance, or its pseudo-inverse on the leading directions.
 
-    Columns that do not vary are zeros in either; the others may well have an inverse.
+    Columns that do not vary are zeros in either; the others may well have an inverse, whose root
+    is known (``root``).
     """
-    if not varies.all():
-        out = np.zeros_like(C)
-        inner = np.ix_(varies, varies)
-        out[inner] = _inverse(C[inner], rank, varies[varies])
-        return out
-    if rank == C.shape[0]:
-        inverse = 1.0 / np.sqrt(np.diag(C))
-        w, U = np.linalg.eigh(C * np.outer(inverse, inverse))
-        root = inverse[:, None] * U / np.sqrt(w)
-        return np.asarray(root @ root.T)
-    w, U = np.linalg.eigh(C)
-    good = np.arange(w.size) >= w.size - rank
-    return np.asarray((U[:, good] / np.maximum(w[good], np.finfo(float).tiny)) @ U[:, good].T)
+    varies = found.sd > 0.0
+    if found.rank == found.inside == int(varies.sum()):
+        inner = root[:, : found.inside]
+        return np.asarray(inner @ inner.T)
+    out = np.zeros_like(C)
+    some = np.ix_(varies, varies)
+    w, U = np.linalg.eigh(C[some])
+    good = np.arange(w.size) >= w.size - found.rank
+    out[some] = (U[:, good] / np.maximum(w[good], np.finfo(float).tiny)) @ U[:, good].T
+    return out
 
 
 def _consistency(found: Found, array: NDArray[Any], distances: NDArray[np.float64]) -> float:

@@ -104,9 +104,10 @@ class RobustMean(BaseEstimator):
 
     Notes
     -----
-    float32 and float64 rows are read in place, never copied or modified; integers and half
-    precision are converted first. Columns should have comparable units: those with the largest
-    numbers are looked at first.
+    float32 and float64 rows are read in place, never copied or modified, but for tables of at most
+    four million numbers that are full of ties, such as one-hot columns: these are copied, for an
+    order of rows that does not depend on theirs. Integers and half precision are converted first.
+    Columns should have comparable units: those with the largest numbers are looked at first.
 
     Source: Diakonikolas, Kamath, Kane, Li, Moitra and Stewart 2017, "Being robust (in high
     dimensions) can be practical"; Dong, Hopkins and Li 2019 (soft weights).

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, OutlierMixin
+from tamis.estimators._constant_columns import GrossValues, gross_values
 from tamis.estimators._explanation import ExplainMixin
 from tamis.estimators._threshold import ThresholdMixin, labels_of, offset_for
 from tamis.estimators._validation import (
@@ -19,11 +20,13 @@ from tamis.estimators._validation import (
     filter_options,
     filter_rows,
     outlier_share,
+    weighted_mean,
 )
 
 __all__ = ["SpectralOutlierDetector"]
 
 
+_TIED = 1e-5  # relative difference of scores that may be rounding
 _ROUNDINGS = 1e3  # of the rows: a spread of less is none
 
 
@@ -65,7 +68,7 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
     centers_, scales_ : arrays of shape (m,)
         Centre and robust standard deviation of clean rows along each.
     n_cuts_ : int
-        How many of the m directions define ``support_``.
+        How many of the m directions, the first ones, define ``support_``.
     ball_center_ : array of shape (n_features_in_,)
     ball_radius_, ball_scale_ : float
         The ball outside which rows are outliers whatever their direction; an infinite radius where
@@ -84,6 +87,10 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
 
     ``score_samples(X) = -max_j ((v_j . x - center_j) / scale_j)^2``, and outside the ball at most
     ``-(|x - ball_center| / ball_scale)^2``; computed in float64 and given in the dtype of the rows.
+    A column in which at least nine tenths of the rows are at one value becomes such a direction
+    where few rows are far off in it, in units of the median spread of the other columns: they add
+    too little variance to be seen otherwise, and where clean rows are is known exactly. These rows
+    are left out, too, within the same limit.
     The filter may always leave out one row, however small
     ``max_removed * contamination * n`` is; with less than 3 rows it looks at no direction, all
     scores are 0 and no row is an outlier.
@@ -166,9 +173,12 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
         self.stop_reason_ = str(found.stop_reason)
         self.training_scores_ = -found.scores
         rounding = self._keep_rounding_out(rows)
+        gross = gross_values(rows)
+        if gross is not None:
+            self._add_gross(rows, gross, found.weights, options)
         if flagged is None:
-            flagged = n - int(found.support.sum())
-        offset = offset_for(_as_float64(self.training_scores_), flagged, rows)
+            flagged = n - int(self.support_.sum())
+        offset = offset_for(_rows.as_float64(self.training_scores_), flagged, rows)
         self.offset_ = min(offset, -rounding)
         self._fit_X = rows
         return self
@@ -178,13 +188,43 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
 
         Returns the largest score that may be one of rounding.
         """
-        scales = _as_float64(self.scales_)
-        size = np.linalg.norm(_as_float64(self.location_)) + scales.max(initial=0.0)
+        scales = _rows.as_float64(self.scales_)
+        size = np.linalg.norm(_rows.as_float64(self.location_)) + scales.max(initial=0.0)
         least = _ROUNDINGS * float(np.finfo(_arrays.dtype_name(rows)).eps) * size
         if (scales < least).any():
             self.scales_ = _rows.in_library_of(np.maximum(scales, least), rows)
             self.training_scores_ = self._scores(rows)
         return float((least / np.maximum(scales, least)).max(initial=0.0)) ** 2
+
+    def _add_gross(
+        self, rows: Any, gross: GrossValues, weights: Any, options: dict[str, Any]
+    ) -> None:
+        """Columns that are otherwise constant become directions; rows far off in them go."""
+        n, d = rows.shape
+        axes = np.zeros((d, gross.columns.size))
+        axes[gross.columns, np.arange(gross.columns.size)] = 1.0
+        for name, more in (
+            ("directions_", axes),
+            ("centers_", gross.centers),
+            ("scales_", gross.scales),
+        ):
+            known = getattr(self, name)
+            both = np.concatenate([more, _rows.as_float64(known)], axis=-1)
+            setattr(self, name, _rows.in_library_of(both, known))
+        self.n_cuts_ += gross.columns.size
+        self.training_scores_ = self._scores(rows)
+        share = options["contamination"]
+        limit = 0.5 if share == "auto" else min(options["max_removed"] * share, 0.5)
+        w = _rows.as_float64(weights).copy()
+        far = np.flatnonzero(gross.rows & (w > 0.5))
+        allowed = max(int(limit * n + 1e-9) - int((w <= 0.5).sum()), 0)
+        if far.size > allowed:  # the furthest, without those that are tied with others
+            scores = -_rows.as_float64(self.training_scores_)[far]
+            far = far[scores > np.sort(scores)[-allowed - 1] * (1.0 + _TIED)]
+        w[far] = 0.0
+        self.location_ = _rows.in_library_of(weighted_mean(rows, w), rows)
+        self.support_ = _rows.in_library_of(w > 0.5, rows)
+        self.contamination_ = float(1.0 - w.mean())
 
     def score_samples(self, X: Any) -> Any:
         """Scores of rows, higher for more normal ones; at most 0.
@@ -211,8 +251,8 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
     def _scores(self, rows: Any) -> Any:
         if _arrays.is_torch(rows) and rows.device.type != "cpu":
             return _torch_scores(self, rows)
-        V, c, s = (_as_float64(a) for a in (self.directions_, self.centers_, self.scales_))
-        center = _as_float64(self.ball_center_)
+        V, c, s = (_rows.as_float64(a) for a in (self.directions_, self.centers_, self.scales_))
+        center = _rows.as_float64(self.ball_center_)
         array = _rows.as_numpy(rows)
         scores = np.zeros(array.shape[0])
         for part in _rows.blocks(array):
@@ -236,11 +276,11 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
 
     def _explained(self, x: NDArray[np.float64]) -> tuple[Any, ...]:
         """The direction of the largest squared projection, or the radius where that is larger."""
-        V, c, s = (_as_float64(a) for a in (self.directions_, self.centers_, self.scales_))
+        V, c, s = (_rows.as_float64(a) for a in (self.directions_, self.centers_, self.scales_))
         out = (x @ V - c) / s
         j = int(np.argmax(np.abs(out))) if out.size else -1
         score = float(out[j] ** 2) if out.size else 0.0
-        gap = x - _as_float64(self.ball_center_)
+        gap = x - _rows.as_float64(self.ball_center_)
         radius = float(np.linalg.norm(gap))
         if radius > self.ball_radius_ and (radius / self.ball_scale_) ** 2 > score:
             parts = np.square(gap / self.ball_scale_)
@@ -248,21 +288,16 @@ class SpectralOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEs
         if score == 0.0:
             return 0.0, np.zeros(x.size), 0.0, 0.0, np.zeros(x.size)
         v = V[:, j]
-        base = _as_float64(self.location_)
+        base = _rows.as_float64(self.location_)
         gap = x - base - v * float(c[j] - base @ v)  # from the point of the centre's plane nearest
         return score, v, out[j], 1.0, out[j] * v * gap / s[j]
-
-
-def _as_float64(values: Any) -> NDArray[np.float64]:
-    array = values.cpu().numpy() if _arrays.is_torch(values) else values
-    return np.asarray(array, dtype=np.float64)
 
 
 def _torch_scores(detector: SpectralOutlierDetector, rows: Any) -> Any:
     """The same on the tensor's own device."""
     torch = sys.modules["torch"]
     V, c, s, center = (
-        torch.from_numpy(_as_float64(a)).to(rows.device)
+        torch.from_numpy(_rows.as_float64(a)).to(rows.device)
         for a in (detector.directions_, detector.centers_, detector.scales_, detector.ball_center_)
     )
     scores = torch.zeros(rows.shape[0], dtype=torch.float64, device=rows.device)

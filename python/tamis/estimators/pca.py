@@ -8,7 +8,7 @@ import numpy as np
 
 from tamis import _arrays, _rows
 from tamis.estimators._base import BaseEstimator, TransformerMixin
-from tamis.estimators._moments import moments
+from tamis.estimators._moments import principal_axes
 from tamis.estimators._validation import check_fitted, checked_rows
 from tamis.estimators.covariance import find_clean_rows
 
@@ -81,8 +81,8 @@ class RobustPCA(TransformerMixin, BaseEstimator):
         if self.n_components is not None:
             k = _arrays.check_int(self.n_components, "n_components", 1, most + 1)
         found, _ = find_clean_rows(self, array)
-        clean = moments(array, found.kept, bool(self.assume_centered))
-        values, vectors = np.linalg.eigh(clean.covariance)
+        clean = found.moments
+        values, vectors = principal_axes(array, found.kept, clean)
         values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1].T
         sign = np.sign(vectors[np.arange(len(vectors)), np.abs(vectors).argmax(axis=1)])
         total = float(values.sum())

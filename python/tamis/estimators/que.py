@@ -21,7 +21,7 @@ from tamis.estimators._validation import (
     squared_lengths,
 )
 from tamis.estimators.covariance import RobustCovariance, find_clean_rows
-from tamis.que import exact_root, scores_of
+from tamis.que import enlargement, exact_root, scores_of
 
 __all__ = ["QUEOutlierDetector"]
 
@@ -41,7 +41,7 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
     whiten : {"robust", "none"} or array of shape (m, n_features_in_)
         "robust": by the mean and covariance of the rows that `tamis.RobustCovariance` keeps. An
         array: by those of these reference rows, known to be good. "none": as published, about the
-        mean of all rows.
+        mean of all rows; where their squares would underflow, rows are in other units.
     rounds : int >= 1
         Rounds of scores; between them the rows of ``contamination / rounds`` largest scores go and
         the weights of the directions are found anew. The scores of the last round count.
@@ -122,6 +122,9 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
         for number in range(rounds):
             base = mean_of(array, kept) if centre is None else centre
             Z = (array - base) @ W
+            if self._raw() and number == 0:
+                exponent = enlargement(Z, array.dtype)
+                Z, W = np.ldexp(Z, exponent), np.ldexp(W, exponent)
             zero = np.zeros(Z.shape[1])
             cap = np.inf if self._raw() else ENOUGH
             left = Z if kept.all() else Z[kept]
@@ -129,8 +132,7 @@ class QUEOutlierDetector(ThresholdMixin, ExplainMixin, OutlierMixin, BaseEstimat
             if number + 1 < rounds:
                 scores = scores_of(Z, zero, root) if Z.shape[1] else np.zeros(n)
                 gone = (flagged * (number + 1)) // rounds
-                kept = np.ones(n, dtype=bool)
-                kept[np.argsort(-scores, kind="stable")[:gone]] = False
+                kept = -scores >= offset_for(-scores, gone, rows)
         self.root_ = W @ root
         self._center = base
         # of clean rows, whose covariance whitens to the identity; raw: of all rows

@@ -14,6 +14,7 @@ from tamis.ops.confidence import (
     clopper_pearson,
     confidence_sequence,
 )
+from tamis.ops.gradients import LinearGradients, linear_gradients
 from tamis.ops.noise import ChannelAffine, gaussian_noise
 from tamis.ops.results import ConvergenceWarning, EigenResult, FilterResult
 from tamis.ops.spectral import (
@@ -32,6 +33,7 @@ __all__ = [
     "EigenResult",
     "FilterResult",
     "FilterStream",
+    "LinearGradients",
     "NaNRowError",
     "__version__",
     "binomial_test_half",
@@ -42,6 +44,7 @@ __all__ = [
     "gaussian_noise",
     "info",
     "iterative_filter",
+    "linear_gradients",
     "power_iteration",
     "projection_scores",
     "vote_counts",

@@ -79,9 +79,9 @@ def covariance_apply(
     """
     X = check_rows(X)
     d = int(X.shape[1])
-    block, shape = _vectors(X, V, "V")
+    block, shape = check_vectors(X, V, "V")
     weight = check_weights(X, weights)
-    centre = _numbers(X, mean, "mean", (d,))
+    centre = check_numbers(X, mean, "mean", (d,))
     out = _arrays.empty(X, tuple(block.shape), "float64")
     _core.covariance_apply(
         X,
@@ -133,7 +133,7 @@ def weighted_sums(X: Any, U: Any, *, num_threads: int | None = None) -> Any:
         raise ValueError(
             f"U: expected shape ({n},) or (j, {n}) with 1 <= j <= {MAX_VECTORS}, got {shape}"
         )
-    weights = _numbers(X, U, "U", shape, _arrays.dtype_name(X)).reshape(-1, n)
+    weights = check_numbers(X, U, "U", shape, _arrays.dtype_name(X)).reshape(-1, n)
     out = _arrays.empty(X, (int(weights.shape[0]), d), "float64")
     _core.weighted_sums(X, weights, out, _arrays.thread_count(num_threads), _arrays.cuda_stream(X))
     return out.reshape((*shape[:-1], d))
@@ -209,12 +209,12 @@ def power_iteration(
     seed = _arrays.check_int(seed, "seed", 0, 2**64)
     start = None
     if init is not None:
-        start = np.asarray(_arrays.on_host(_vectors(X, init, "init")[0]), np.float64)
+        start = np.asarray(_arrays.on_host(check_vectors(X, init, "init")[0]), np.float64)
     values, vectors, residuals, iterations, converged, clustered = _core.power_iteration(
         X,
         k,
         check_weights(X, weights),
-        _numbers(X, mean, "mean", (d,)),
+        check_numbers(X, mean, "mean", (d,)),
         method,
         tol,
         max_iter,
@@ -276,7 +276,7 @@ def projection_scores(
     given = X
     X = check_rows(X, min_rows=0)
     n, d = (int(extent) for extent in X.shape)
-    block, _ = _vectors(X, V, "V")
+    block, _ = check_vectors(X, V, "V")
     if out is None:
         out = _arrays.empty(X, (n,), _arrays.dtype_name(X))
     else:
@@ -291,7 +291,7 @@ def projection_scores(
         X,
         block,
         out,
-        _numbers(X, mean, "mean", (d,)),
+        check_numbers(X, mean, "mean", (d,)),
         _arrays.thread_count(num_threads),
         _arrays.cuda_stream(X),
     )
@@ -425,7 +425,7 @@ def check_weights(X: Any, weights: Any) -> Any:
     """``weights`` beside ``X`` in its dtype, or None; the core checks their signs."""
     if weights is None:
         return None
-    return _numbers(X, weights, "weights", (int(X.shape[0]),), _arrays.dtype_name(X))
+    return check_numbers(X, weights, "weights", (int(X.shape[0]),), _arrays.dtype_name(X))
 
 
 def check_contamination(contamination: Any) -> tuple[bool, float]:
@@ -462,18 +462,20 @@ def check_flag(value: Any, name: str) -> None:
         raise TypeError(f"{name}: expected True or False, got {value!r}")
 
 
-def _vectors(X: Any, V: Any, name: str) -> tuple[Any, tuple[int, ...]]:
+def check_vectors(
+    X: Any, V: Any, name: str, most: int = MAX_VECTORS
+) -> tuple[Any, tuple[int, ...]]:
     """V as a dense float64 (d, k) array beside X, and its own shape."""
     d = int(X.shape[1])
     shape = tuple(int(extent) for extent in np.shape(V))
-    if len(shape) not in (1, 2) or shape[0] != d or not 1 <= math.prod(shape[1:]) <= MAX_VECTORS:
+    if len(shape) not in (1, 2) or shape[0] != d or not 1 <= math.prod(shape[1:]) <= most:
         raise ValueError(
-            f"{name}: expected shape ({d},) or ({d}, k) with 1 <= k <= {MAX_VECTORS}, got {shape}"
+            f"{name}: expected shape ({d},) or ({d}, k) with 1 <= k <= {most}, got {shape}"
         )
-    return _numbers(X, V, name, shape).reshape(d, -1), shape
+    return check_numbers(X, V, name, shape).reshape(d, -1), shape
 
 
-def _numbers(
+def check_numbers(
     X: Any, values: ArrayLike | None, name: str, shape: tuple[int, ...], dtype: str = "float64"
 ) -> Any:
     """``values`` of this shape as a dense array of X's library and device; None stays None."""

@@ -7,6 +7,7 @@ calls them.
 from __future__ import annotations
 
 from tamis.reference.filter import FilterResult, filter_with_state, iterative_filter
+from tamis.reference.gradients import RegressionSums, linear_gradients
 from tamis.reference.intervals import (
     Cut,
     Histogram,
@@ -61,6 +62,7 @@ __all__ = [
     "Histogram",
     "Limits",
     "Reference",
+    "RegressionSums",
     "block_krylov",
     "box_muller",
     "centre_and_scale",
@@ -70,6 +72,7 @@ __all__ = [
     "gaussian_block",
     "gaussian_noise",
     "iterative_filter",
+    "linear_gradients",
     "noise_edge",
     "orthogonal_iteration",
     "orthonormalise",

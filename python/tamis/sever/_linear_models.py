@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,19 @@ import scipy.sparse
 
 from tamis.sever import losses
 
-__all__ = ["dense", "is_hinge", "loss_of", "may_write", "predictions", "steps", "subgradients"]
+__all__ = [
+    "checked_weights",
+    "dense",
+    "gives_probabilities",
+    "is_hinge",
+    "is_linear",
+    "loss_of",
+    "may_write",
+    "predictions",
+    "residual_limit",
+    "steps",
+    "subgradients",
+]
 
 
 def steps(estimator: Any) -> tuple[Any, Any]:
@@ -35,16 +48,75 @@ def dense(coefficients: Any) -> Any:
     return np.asarray(coefficients.toarray() if sparse else coefficients)
 
 
-def predictions(model: Any, Z: Any) -> Any:
-    """``model.predict(Z)`` of a regressor, float64 (n,); without its checks where it is linear."""
+def checked_weights(sample_weight: Any, X: Any) -> Any:
+    """None, or (n,) weights: a negative one would turn the example's gradient round."""
+    from sklearn.utils.validation import _check_sample_weight
+
+    if sample_weight is None:
+        return None
+    weight = _check_sample_weight(sample_weight, X)
+    if (weight < 0.0).any():
+        row = int(np.argmax(weight < 0.0))
+        raise ValueError(f"sample_weight: expected numbers >= 0, got {weight[row]} in row {row}")
+    return weight
+
+
+def is_linear(model: Any) -> bool:
+    """Whether a regressor predicts by ``coef_`` and ``intercept_`` alone."""
     from sklearn.linear_model import Ridge, SGDRegressor
 
     own = getattr(type(model), "predict", None)  # Ridge's is that of most linear regressors
-    if own is not Ridge.predict and own is not SGDRegressor.predict:
+    return own is Ridge.predict or own is SGDRegressor.predict
+
+
+def predictions(model: Any, Z: Any) -> Any:
+    """``model.predict(Z)`` of a regressor, float64 (n,); without its checks where it is linear."""
+    if not is_linear(model):
         return np.asarray(model.predict(Z), dtype=np.float64).ravel()
     z = Z @ dense(model.coef_).ravel()
     z += model.intercept_
     return z
+
+
+_OTHER_LOSSES = (  # of regressors with coef_; all others are taken to minimise squares
+    "GammaRegressor",
+    "LinearSVR",
+    "NuSVR",
+    "PassiveAggressiveRegressor",
+    "PoissonRegressor",
+    "QuantileRegressor",
+    "SVR",
+    "TheilSenRegressor",
+    "TweedieRegressor",
+)
+
+
+def residual_limit(model: Any) -> float:
+    """Where a regressor's loss turns from squared to linear, as Huber's does; infinite if nowhere.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not linear, or another loss.
+    """
+    name = type(model).__name__
+    if name == "HuberRegressor":
+        return float(model.epsilon * model.scale_)
+    if name == "SGDRegressor" and model.loss == "huber":
+        return float(model.epsilon)
+    if name == "SGDRegressor" and model.loss != "squared_error":
+        raise ValueError(f"estimator: no gradient is known of SGDRegressor's loss {model.loss!r}")
+    if any(base.__name__ in _OTHER_LOSSES for base in type(model).__mro__):
+        raise ValueError(
+            f"estimator: no gradient is known of the loss of {name}; "
+            "tamis.sever.sever takes any learner with its gradients"
+        )
+    if not hasattr(model, "coef_"):
+        raise TypeError(
+            f"estimator: expected a linear regressor (with coef_), got {name}; "
+            "tamis.sever.sever takes any learner with its gradients"
+        )
+    return math.inf
 
 
 def subgradients(model: Any, examples: int) -> Any:
@@ -59,6 +131,12 @@ def subgradients(model: Any, examples: int) -> Any:
     found = np.zeros(examples)
     found[model.support_] = -dense(model.dual_coef_)[0] / model.C
     return found
+
+
+def gives_probabilities(classifier: Any) -> bool:
+    """Whether the estimator of a `SeverClassifier` has ``predict_proba``; its default does."""
+    base = getattr(classifier, "estimator_", classifier.estimator)
+    return base is None or hasattr(base, "predict_proba")
 
 
 def is_hinge(model: Any) -> bool:

@@ -51,7 +51,9 @@ class RowBuffer:
         The array of the last call is overwritten.
         """
         if not self._held.size:
-            self._buffer = np.empty_like(self._table)
+            self._buffer, self._held = np.empty_like(self._table), rows
+            out = self._buffer[: len(rows)]
+            return np.take(self._table, rows, axis=0, out=out, mode="clip"), rows
         held = self._held[: len(rows)]
         missing = mask_of(rows, len(self._table))
         stays = missing[held]

@@ -2,32 +2,28 @@
 
 Three ways to the same answer, by what the gradients are: dense ones go to `power_iteration`; outer
 products of one coefficient with dense examples to `covariance_apply`, whose weights are the squared
-coefficients; all others are multiplied by from both sides.
+coefficients (of a regression the first such product comes out of the read that finds them); all
+others are multiplied by from both sides.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import lapack
 from scipy.sparse.linalg import aslinearoperator
 
 from tamis import ops
-from tamis.sever.gradients import OuterGradients
+from tamis.sever._krylov import GUARDS, block_krylov, random_block, warm_block
+from tamis.sever._second_moments import SecondMoments, is_native
+from tamis.sever.gradients import OuterGradients, RegressionGradients
 
 __all__ = ["Spectrum", "spectrum"]
 
 Vector = NDArray[np.float64]
 _LAPACK_SIDE = 32
-_TOLERANCE = 3e-3  # of the top eigenvalue; docs/sever.md has what ranks need
-_LEAST_LEFT = 0.02  # a block that has not met the next direction thinks too little of it
-_ZERO = 1e-12  # of the top eigenvalue
-_MAX_BASIS = 120
-_GUARDS = 3  # vectors of a block beside those wanted
 _ROUNDING = 1e-26  # of a squared mean gradient
 _SAMPLED = 16  # every 16th example says where to start,
 _LARGE = 2**18  # if those have as many numbers: smaller ones cost as much as the pass they save
@@ -39,6 +35,7 @@ class Spectrum(NamedTuple):
     eigenvalue: float
     lengths: Vector  # of the rows' projections on the top directions
     block: Any = None  # (p, k or more) to start from with gradients that differ a little
+    following: float = np.inf  # at most the variance along the next; infinite: look for yourself
 
 
 def spectrum(
@@ -47,6 +44,7 @@ def spectrum(
     *,
     center_rows: NDArray[np.bool_] | None = None,
     start: Any = None,
+    weigh: bool = False,
     num_threads: int | None = None,
 ) -> Spectrum:
     """The top directions of gradients about their mean, and how far every row lies along them.
@@ -60,6 +58,9 @@ def spectrum(
         Rows whose mean is the centre. Default all.
     start : array of shape (p, m), optional
         ``block`` of similar gradients, which saves passes.
+    weigh : bool
+        Each direction counts by how far all rows spread along it beyond those of ``center_rows``
+        (`_prominence`); the most prominent keeps its unit.
     num_threads : int, optional
         Of the native kernels, for dense rows.
 
@@ -70,53 +71,116 @@ def spectrum(
         Deterministic.
     """
     n, p = gradients.shape
+    k = min(k, n, p)
+    kept = center_rows if weigh and k > 1 else None
+    if isinstance(gradients, RegressionGradients):
+        if min(n, p) > _LAPACK_SIDE + k:
+            return _of_regression(gradients, k, start, kept, num_threads)
+        gradients = gradients.outer()
     weights = np.ones(n) if center_rows is None else center_rows.astype(np.float64)
     weights /= weights.sum()
-    k = min(k, n, p)
     if isinstance(gradients, np.ndarray):
         if p <= ops.spectral.MAX_COLUMNS:
             mean = np.asarray(weights @ gradients, dtype=np.float64)
-            return _dense(gradients, mean, k, num_threads)
+            return _dense(gradients, mean, k, kept, num_threads)
         gradients = aslinearoperator(gradients)
-    alive, read = slice(None), gradients
+    alive, read, moments, block = slice(None), gradients, None, None
     if isinstance(gradients, OuterGradients):
         alive, read = gradients.nonzero()
         if not read.shape[0]:
             return Spectrum(0.0, np.zeros(n))
-    block = None
-    fused = _is_fused(read)
-    if fused:
-        mean, apply = _fused(read, weights[alive], n, center_rows is None, num_threads)
-    else:
-        mean = np.asarray(read.rmatvec(weights[alive]), dtype=np.float64)
-    rows = _Centered(read, mean, n - read.shape[0])
+        if is_native(read.X) and read.coefficients.shape[1] == 1:
+            moments = _moments(read, weights[alive], n, center_rows is None, num_threads)
+    mean = np.asarray(read.rmatvec(weights[alive])) if moments is None else moments.mean
     if not np.isfinite(mean).all():
         raise _not_finite(gradients.matvec(np.ones(p)))
+    rows = _Centered(read, mean, n - read.shape[0])
     if min(rows.shape) <= _LAPACK_SIDE + k:
         table = rows.matmat(np.eye(p)) if p <= n else rows.rmatmat(np.eye(rows.shape[0])).T
-        u, sizes, _ = np.linalg.svd(table, full_matrices=False)
-        top, projections = float(sizes[0] ** 2), u[:, :k] * sizes[:k]
-    elif rows.shape[0] < p and not fused:  # the shorter side has the cheaper basis
-        squares, vectors = _block_krylov(lambda U: rows.matmat(rows.rmatmat(U)), rows.shape[0], k)
-        top, projections = float(squares[0]), vectors[:, :k] * np.sqrt(squares)
+        u, sizes, _ = np.linalg.svd(table, full_matrices=False)  # more directions come for nothing
+        following, top, projections = np.inf, float(sizes[0] ** 2), u[:, :k] * sizes[:k]
+    elif rows.shape[0] < p and moments is None:  # the shorter side has the cheaper basis
+        values, vectors = block_krylov(
+            _short_side(rows), random_block(rows.shape[0], k + GUARDS), k
+        )
+        following, top = _next(values, k) / n, float(values[0])
+        projections = vectors[:, :k] * np.sqrt(values[:k])
     else:
-        if not fused:
-            apply = _both_sides(rows)
-        elif start is None:
+        if moments is not None and start is None:
             start = _sampled_start(read, k, num_threads)
-        _, block = _block_krylov(apply, p, k, start)
+        block = random_block(p, k + GUARDS) if start is None else warm_block(start)
+        apply = _both_sides(rows) if moments is None else moments
+        values, block = block_krylov(apply, block, k, warm=start is not None)
         projections = rows.matmat(block[:, :k])
-        top = float(np.square(projections[:, 0]).sum())
-    found = np.sqrt(np.square(projections).sum(axis=1))
-    if not np.isfinite(found).all():
+        following, top = _next(values, k) / n, float(np.square(projections[:, 0]).sum())
+    if kept is not None:
+        shares = kept[alive].astype(np.float64)
+        if rows.zeros:  # the last row stands for all that are zero
+            shares = np.append(shares, (kept.sum() - shares.sum()) / rows.zeros)
+        projections = projections * _prominence(projections, shares)
+    lengths = np.sqrt(np.square(projections).sum(axis=1))
+    if not np.isfinite(lengths).all():
         raise _not_finite(gradients.matvec(np.ones(p)))
-    if top <= n * _ROUNDING * float(mean @ mean):  # all gradients are equal
+    if _are_equal(top, mean, n):
         return Spectrum(0.0, np.zeros(n))
-    lengths = found
     if rows.zeros:
-        lengths = np.full(n, found[-1] / np.sqrt(rows.zeros))
+        found, lengths = lengths, np.full(n, lengths[-1] / np.sqrt(rows.zeros))
         lengths[alive] = found[:-1]
-    return Spectrum(top / n, lengths, block)
+    return Spectrum(top / n, lengths, block, following)
+
+
+def _next(values: Vector, k: int) -> float:
+    return float(values[k]) if len(values) > k else 0.0
+
+
+def _of_regression(
+    gradients: RegressionGradients, k: int, start: Any, kept: Any, num_threads: int | None
+) -> Spectrum:
+    """The same, where the first pass finds the gradients as well."""
+    n, p = gradients.shape
+    if start is None and n * p >= _SAMPLED * _LARGE:
+        some = gradients.every(_SAMPLED)
+        block = random_block(p, k + 1)
+        moments, product = some.look(block[:-1], num_threads)
+        if moments.squares.any():
+            start = block_krylov(moments, block, k, images=moments(block, product))[1]
+    block = random_block(p, k + GUARDS) if start is None else warm_block(start)
+    moments, product = gradients.look(block[:-1], num_threads)
+    if not moments.squares.any():
+        return Spectrum(0.0, np.zeros(n))
+    images = moments(block, product)
+    values, block = block_krylov(moments, block, k, warm=start is not None, images=images)
+    projections = moments.project(block[:, :k])
+    squares = np.square(projections)
+    top = float(squares[:, 0].sum())
+    if not np.isfinite(top):
+        raise _not_finite(projections.sum(axis=1))
+    if kept is not None:
+        squares *= np.square(_prominence(projections, kept.astype(np.float64)))
+    if _are_equal(top, moments.mean, n):
+        return Spectrum(0.0, np.zeros(n))
+    return Spectrum(top / n, np.sqrt(squares.sum(axis=1)), block, _next(values, k) / n)
+
+
+def _prominence(projections: Vector, shares: Vector) -> Vector:
+    """Weights of directions, at most 1: ``(all / kept)^2 / kept`` of the spreads along them.
+
+    Poison that pulls one way stands out along that direction alone, and it alone counts; poison
+    that pulls in all (wrong targets at usual rows) does along each, and all count. Without weights
+    a direction of large but clean spread would count as much.
+    """
+    squares = np.square(projections)
+    whole = np.sqrt(squares.sum(axis=0))
+    kept = np.maximum(np.sqrt(shares @ squares), 1e-6 * whole.max(initial=0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = (whole / kept) ** 2 / kept
+    top = found.max(initial=0.0)
+    return np.nan_to_num(found / top) if np.isfinite(top) and top > 0 else np.ones(len(found))
+
+
+def _are_equal(top: float, mean: Vector, n: int) -> bool:
+    """Whether gradients of this largest sum of squares about their mean differ by rounding only."""
+    return top <= n * _ROUNDING * float(mean @ mean)
 
 
 class _Centered:
@@ -139,123 +203,46 @@ class _Centered:
         return self.rows.rmatmat(own) - np.outer(self.mean, total)
 
 
-def _block_krylov(
-    apply: Callable[[Any], Any], side: int, k: int, start: Any = None, guards: int = _GUARDS
-) -> tuple[Vector, Vector]:
-    """The k largest eigenvalues of a symmetric operator, their eigenvectors, and some to spare.
+def _short_side(rows: _Centered) -> Callable[[Any], Any]:
+    """``U -> R R' U`` for the rows R, fewer than they are long."""
+    read, zeros = rows.rows, rows.zeros
+    if not isinstance(read, OuterGradients) or read.coefficients.shape[1] > 1:
+        return lambda U: rows.matmat(rows.rmatmat(U))
+    # Of one predictor all but X X' is of rank four, in vectors as short as U: nothing that is as
+    # long as the rows is centred.
+    a, center, mean = read.coefficients, read.center, rows.mean
+    m = len(a)
+    S, M = np.zeros((m + bool(zeros), 4)), np.zeros((4, 4))
+    S[:m, 0], S[:m, 1], S[:m, 2] = a[:, 0], a[:, 0] * (read.X @ center), read.matvec(mean)
+    S[:m, 3], S[m:, 3] = 1.0, np.sqrt(zeros)
+    M[0, 0], M[3, 3] = center @ center + read.intercept, mean @ mean
+    M[0, 1] = M[1, 0] = M[2, 3] = M[3, 2] = -1.0
 
-    The first k columns are orthonormal, the others merely good to start from.
+    def apply(U: Any) -> Any:
+        out = S @ (M @ (S.T @ U))
+        out[:m] += a * (read.X @ (read.X.T @ (a * U[:m])))
+        return out
 
-    Musco and Musco, NeurIPS 2015: all blocks are kept, and each pass multiplies a few vectors at
-    once, which costs little more than one. The images of the last pass are at hand, so that what is
-    returned is one power step better than what the residual r was measured on. For k = 1, Mu is
-    returned, with a variance of at least ``|Mu|^2 / top``; none exceeds ``top + r^2 / gap``. So at
-    most ``r^2 / gap * (top - gap) / top`` is missed. A vector of the first block is always random:
-    what a start does not know of is found.
-    """
-    if start is None:
-        block = np.random.default_rng(0).standard_normal((side, min(k + guards, side)))
-    else:
-        block = np.column_stack([_random(side), start[:, :-1]])
-    width = block.shape[1]
-    block = _orthonormal(block)
-    basis, images = block, apply(block)
-    before = np.zeros(k)
-    while True:
-        if not np.isfinite(images[:, -1]).all():
-            return np.full(k, np.nan), np.full((side, width), np.nan)
-        values, vectors, failed = lapack.dsyevd(basis.T @ images)  # reads one triangle
-        if failed:
-            raise np.linalg.LinAlgError("eigenvalues of the gradients did not converge")
-        values, vectors = values[::-1], vectors[:, : -width - 1 : -1]
-        top, found = np.maximum(values[:k], 0.0), vectors[:, :k]
-        stepped = images @ vectors
-        error = np.square(stepped[:, :k] - basis @ (found * top)).sum()  # over the gap: of top
-        gap = values[k - 1] - values[k] if len(values) > k else 0.0
-        if gap > 0.0 and top[k - 1] > _ZERO * top[0]:
-            error *= max(values[k] / top[k - 1], _LEAST_LEFT)  # what the last step leaves of it
-        settled = min(np.abs(top - before).max() * gap, error) <= _TOLERANCE * top[0] * gap
-        if basis is block and start is not None:  # one that is no better than what is random
-            settled = settled and top[k - 1] > 2.0 * (basis[:, 0] @ images[:, 0])
-        if settled or basis.shape[1] + width > min(side, _MAX_BASIS):
-            sizes = np.linalg.norm(stepped[:, :k], axis=0)
-            if k == 1 and sizes[0] > 0.0:
-                stepped[:, 0] /= sizes[0]
-            else:
-                stepped[:, :k] = _orthonormal(stepped[:, :k])
-            return sizes, stepped
-        before, block = top, images[:, -width:]
-        for _ in range(2):  # twice is enough
-            block = _orthonormal(block - basis @ (basis.T @ block))
-        basis, images = np.hstack([basis, block]), np.hstack([images, apply(block)])
-
-
-def _orthonormal(columns: Any) -> Any:
-    """An orthonormal basis of a few columns, by LAPACK alone: NumPy takes three times as long."""
-    factored, scales, _, _ = lapack.dgeqrf(columns)
-    return np.ascontiguousarray(lapack.dorgqr(factored, scales, overwrite_a=True)[0])
-
-
-@functools.lru_cache(maxsize=1)
-def _random(side: int) -> Vector:
-    """The same vector at every call; seeding a generator takes as long as a small product."""
-    return np.random.default_rng(0).standard_normal(side)
+    return apply
 
 
 def _both_sides(rows: Any) -> Callable[[Any], Any]:
     return lambda V: rows.rmatmat(rows.matmat(V))
 
 
-def _is_fused(rows: Any) -> bool:
-    """Whether one native pass multiplies by the rows and their transpose."""
-    return (
-        isinstance(rows, OuterGradients)
-        and isinstance(rows.X, np.ndarray)
-        and rows.X.dtype == np.float64
-        and rows.X.strides[1] == rows.X.itemsize
-        and rows.coefficients.shape[1] == 1
-        and rows.X.shape[1] <= ops.spectral.MAX_COLUMNS
-    )
-
-
-def _fused(
+def _moments(
     rows: OuterGradients, weights: Vector, n: int, everyone: bool, num_threads: int | None
-) -> tuple[Vector, Callable[[Any], Any]]:
-    """``mean = sum_i weights_i g_i``, and ``V -> sum_i (g_i - mean)(g_i - mean)' V`` in one pass.
-
-    n: number of rows, those of zeros that are not here included. ``everyone``: ``mean`` is the mean
-    of all. ``sum a_i^2 (x_i - c)(x_i - c)'`` is a weighted covariance; intercept and mean are
-    corrections of rank two each.
-    """
-    a = rows.coefficients[:, 0]
-    squares = np.square(a)
-    total = squares.sum()
-    d, p = rows.X.shape[1], rows.shape[1]
-    U = np.empty((2 - everyone + rows.intercept, len(a)))
+) -> SecondMoments:
+    """Of n rows that are zero but for these. ``everyone``: ``weights`` are 1 / n."""
+    U = np.empty((2 - everyone + rows.intercept, rows.shape[0]))
     U[0] = weights
     if not everyone:
         U[1] = 1.0 / n
     if rows.intercept:
-        U[-1] = a
-    sums = rows.sums(U, num_threads)
-    mean, whole = sums[0], sums[0 if everyone else 1]
-    left, right = np.zeros((4, p)), np.zeros((4, p))
-    left[0], right[0] = n * mean, -whole
-    if not everyone:
-        left[1], right[1] = n * (whole - mean), -mean
-    if rows.intercept:  # the products of ones with the examples and with themselves
-        left[2, d] = right[3, d] = 1.0
-        right[2] = sums[-1]
-        left[3, :d] = sums[-1, :d]
-
-    def apply(V: Any) -> Any:
-        out = left.T @ (right @ V)
-        out[:d] += total * ops.covariance_apply(
-            rows.X, V[:d], weights=squares, mean=rows.center, num_threads=num_threads
-        )
-        return out
-
-    return mean, apply
+        U[-1] = rows.coefficients[:, 0]
+    found = rows.sums(U, num_threads)
+    sums = found[0], found[0 if everyone else 1], found[-1]
+    return SecondMoments(rows.coefficients[:, 0], rows.X, rows.center, sums, n, num_threads)
 
 
 def _sampled_start(rows: OuterGradients, k: int, num_threads: int | None) -> Any:
@@ -264,8 +251,8 @@ def _sampled_start(rows: OuterGradients, k: int, num_threads: int | None) -> Any
     m, p = some.shape
     if some.X.size < _LARGE or not some.coefficients.any():
         return None
-    _, apply = _fused(some, np.full(m, 1.0 / m), m, True, num_threads)
-    return _block_krylov(apply, p, k, guards=1)[1]
+    moments = _moments(some, np.full(m, 1.0 / m), m, True, num_threads)
+    return block_krylov(moments, random_block(p, k + 1), k)[1]
 
 
 def _not_finite(images: Any) -> ValueError:
@@ -274,7 +261,9 @@ def _not_finite(images: Any) -> ValueError:
     return ValueError(f"gradients: expected finite values, got NaN or inf in row {row}")
 
 
-def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) -> Spectrum:
+def _dense(
+    rows: NDArray[Any], mean: Vector, k: int, kept: Any, num_threads: int | None
+) -> Spectrum:
     """The same by the native kernels, which centre as they read."""
     if not (rows != rows[0]).any():
         return Spectrum(0.0, np.zeros(len(rows)))
@@ -284,6 +273,10 @@ def _dense(rows: NDArray[Any], mean: Vector, k: int, num_threads: int | None) ->
     found = ops.power_iteration(
         table, min(k, ops.spectral.MAX_EIGENPAIRS), mean=center, tol=1e-4, num_threads=num_threads
     )
-    squares = ops.projection_scores(table, found.vectors, mean=center, num_threads=num_threads)
+    vectors = np.asarray(found.vectors)
+    if kept is not None:
+        projections = np.asarray(table @ vectors, dtype=np.float64) - center @ vectors
+        vectors = vectors * _prominence(projections, kept.astype(np.float64))
+    squares = ops.projection_scores(table, vectors, mean=center, num_threads=num_threads)
     lengths = np.sqrt(np.asarray(squares, dtype=np.float64)) * unit
-    return Spectrum(float(found.values[0]) * unit**2, lengths)
+    return Spectrum(float(found.values[0]) * unit * unit, lengths)  # inf beyond 1e154

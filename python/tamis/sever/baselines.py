@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from tamis import _arrays, _rows
@@ -22,7 +23,7 @@ from tamis.sever._sets import (
     parts_of,
 )
 from tamis.sever.driver import SeverResult, SeverRound
-from tamis.sever.gradients import as_operator
+from tamis.sever.gradients import OuterGradients, as_operator
 
 __all__ = ["KINDS", "ransac", "remove"]
 
@@ -54,7 +55,8 @@ def remove(
         As in `tamis.sever.sever`; ``fraction`` is ``contamination / 2`` by default.
     values : callable
         ``values(model, indices)``: the examples themselves for "l2", (m, d); their losses for
-        "loss", (m,); their gradients for the others, (m, p). Not used by "none".
+        "loss", (m,); their gradients for the others, (m, p), of which `OuterGradients` are not
+        formed. Arrays, torch tensors or scipy.sparse matrices. Not used by "none".
 
     Returns
     -------
@@ -64,7 +66,8 @@ def remove(
     Raises
     ------
     TypeError, ValueError
-        An argument out of range, no ``values``, or values of the wrong shape or not finite.
+        An argument out of range, no ``values``, values of the wrong shape or not finite, a class
+        that would lose all its examples.
     """
     if kind not in KINDS:
         raise ValueError(f"kind: expected one of {KINDS}, got {kind!r}")
@@ -82,17 +85,17 @@ def remove(
     order = np.random.default_rng(seed_of(random_state)).permutation(n)
     history = []
     for number in range(rounds):
-        found = values(model, active)
-        if kind == "loss":
-            found = _losses(found, len(active), "values")
+        found = _scores(kind, values(model, active), classes, active)
         scores = np.zeros(n)
+        scores[active] = found
         kept = []
         for members in parts_of(classes, active):
             own = active[members]
-            scores[own] = _score(kind, found, members)
             size = number_of(dropped, len(own))
-            kept.append(own[drop_largest(scores[own], own, order, size)])
+            # only differences count: an offset would drown them where equal scores are told
+            kept.append(own[drop_largest(scores[own] - scores[own].min(), own, order, size)])
         after = np.sort(np.concatenate(kept))
+        _check_left(kept, classes, per_class)
         model = fit(after)
         gone = len(active) - len(after)
         history.append(SeverRound(number + 1, "filter", float("nan"), len(after), gone))
@@ -100,27 +103,76 @@ def remove(
     return SeverResult(model, mask_of(active, n), scores, tuple(history), "rounds")
 
 
-def _score(kind: str, found: Any, members: Any) -> NDArray[np.float64]:
+def _check_left(kept: list[NDArray[np.intp]], classes: Any, per_class: Any) -> None:
+    lost = [label for label, own in enumerate(kept) if not len(own)]
+    if lost and classes is None:
+        raise ValueError("contamination, fraction, rounds: every example would be dropped")
+    if lost:
+        name = np.unique(per_class)[lost[0]]
+        raise ValueError(
+            f"per_class: class {name} would lose all its examples: too small for this fraction "
+            "and number of rounds"
+        )
+
+
+def _scores(kind: str, given: Any, classes: Any, active: NDArray[np.intp]) -> NDArray[np.float64]:
+    """What examples are dropped by, (m,), from what ``values`` returned for them."""
     if kind == "loss":
-        return found[members]  # type: ignore[no-any-return]
-    table = found[members] if not isinstance(members, slice) else found
-    rows = as_operator(table, table.shape[0])
-    if not isinstance(rows, np.ndarray):
-        matrix = table.tocsr() if hasattr(table, "tocsr") else None
-        if matrix is None:
-            name = type(found).__name__
-            raise TypeError(f"values: expected an array or a sparse matrix, got {name}")
-        squares = np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel()
-        if kind == "gradient":
-            return np.asarray(np.sqrt(squares))
-        mean = np.asarray(matrix.mean(axis=0)).ravel()
-        return np.asarray(np.sqrt(np.maximum(squares - 2.0 * (matrix @ mean) + mean @ mean, 0.0)))
-    center = np.zeros(rows.shape[1]) if kind == "gradient" else rows.mean(axis=0, dtype=np.float64)
-    return np.asarray(np.sqrt(_rows.squared_distances(rows, center)))
+        return _losses(given, len(active), "values")
+    try:
+        table = as_operator(given, len(active))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"values: {str(error).removeprefix('gradients: ')}") from error
+    if isinstance(table, np.ndarray):
+        unit = float(np.abs(table).max(initial=0.0))  # their squares may leave float64
+        table = table / unit if unit > 0.0 else table
+    elif not isinstance(table, OuterGradients):
+        raise TypeError(
+            "values: expected an array, a sparse matrix or OuterGradients, got "
+            f"{type(given).__name__}"
+        )
+    else:
+        unit = 1.0
+    out = np.zeros(len(active))
+    for members in parts_of(classes, active):
+        part = table if isinstance(members, slice) else _rows_at(table, members)
+        out[members] = _lengths(part, centered=kind != "gradient")
+    return out * unit
+
+
+def _rows_at(table: Any, members: NDArray[np.intp]) -> Any:
+    return table[members] if isinstance(table, np.ndarray) else table.take(members)
+
+
+def _lengths(rows: Any, *, centered: bool) -> NDArray[np.float64]:
+    """Of every row, or of its difference from their mean, (m,)."""
+    if isinstance(rows, np.ndarray):
+        center = rows.mean(axis=0, dtype=np.float64) if centered else np.zeros(rows.shape[1])
+        return np.asarray(np.sqrt(_rows.squared_distances(rows, center)))
+    squares = np.square(rows.coefficients).sum(axis=1) * _squares(rows)
+    if centered:
+        mean = rows.rmatvec(np.full(rows.shape[0], 1.0 / rows.shape[0]))
+        squares = squares - 2.0 * rows.matvec(mean) + mean @ mean
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))
+
+
+def _squares(rows: OuterGradients) -> NDArray[np.float64]:
+    """``|x_i - center|^2``, and 1 with an intercept, (m,)."""
+    X: Any = rows.X
+    center = np.asarray(rows.center)
+    if scipy.sparse.issparse(X):
+        own = np.asarray(X.multiply(X).sum(axis=1)).ravel() - 2.0 * (X @ center) + center @ center
+    else:
+        own = _rows.squared_distances(X, center)
+    return np.asarray(np.maximum(own, 0.0) + rows.intercept)
 
 
 def _losses(given: Any, number: int, name: str) -> NDArray[np.float64]:
     """What a user's callable returned, checked: one finite number an example."""
+    if scipy.sparse.issparse(given):
+        raise TypeError(f"{name}: expected an array of losses, got a {type(given).__name__}")
+    if _arrays.is_torch(given):
+        given = given.detach().cpu()
     losses = np.asarray(given, dtype=np.float64)
     if losses.shape != (number,):
         raise ValueError(

@@ -22,7 +22,7 @@ from tamis.sever._sets import (
     parts_of,
 )
 from tamis.sever._spectrum import spectrum
-from tamis.sever.gradients import OuterGradients, as_operator
+from tamis.sever.gradients import OuterGradients, RegressionGradients, as_operator
 
 __all__ = ["SeverResult", "SeverRound", "sever"]
 
@@ -30,6 +30,9 @@ Rule = Literal["top", "randomized", "filter"]
 RULES = ("top", "randomized", "filter")
 Model = TypeVar("Model")
 _MAX_READMISSIONS = 30
+_READMISSION_DIRECTIONS = 5
+_BESIDE = 1.0 / 3.0  # of the top variance: then the next direction counts as well
+_RUNAWAY = 100.0  # times the least top variance of all gradients; 54 is the most that was right
 _DEFAULT_SHARE = 0.75  # of the contamination, dropped a round; see docs/sever.md
 
 
@@ -59,10 +62,13 @@ class SeverResult(Generic[Model]):
         Examples that the model was fitted on.
     scores : array of shape (n,)
         How far every example's gradient lies from the survivors' mean gradient, along the top
-        direction, at ``model``; in units of the gradient, per class with ``per_class``.
+        directions, at ``model``; in units of the gradient, per class with ``per_class``. With
+        ``readmit`` directions are weighed as it does.
     history : tuple of SeverRound
     stop_reason : str
         "rounds", "stable" (readmission changed nothing), "cycle" (it came back to an earlier set),
+        "limit" (it still changed the set after 30 rounds of its own),
+        "diverged" (it made gradients ever larger; the set at which they were least is returned),
         "nothing_left" (no gradient differs), "callback", or "contamination" (it is 0).
     """
 
@@ -115,14 +121,17 @@ def sever(
         ``"top"`` drops the ``ceil(fraction * m)`` examples of largest score; ``"randomized"`` those
         whose squared score is above a uniform threshold between 0 and the largest, but no more
         than that; ``"filter"`` asks `tamis.iterative_filter`, which drops what no clean gradients
-        explain; `OuterGradients` and sparse ones are formed for it, other operators refused.
+        explain, at most the contamination's worth a round; `OuterGradients` and sparse ones are
+        formed for it, other operators refused.
     per_class : array of shape (n,), optional
         Labels: every class is centred, scored and filtered on its own.
     readmit : bool
-        After the rounds, score *all* examples along the direction of all gradients about the
-        survivors' mean, drop ``ceil(contamination * n)``, fit, until the set is stable. Right where
-        the loss is smooth; with a hinge, whose gradients at most examples are 0, one direction
-        cannot tell the good from the bad, and readmission lets bad ones back (docs/sever.md).
+        After the rounds, score *all* examples along the top direction of all gradients about the
+        survivors' mean (where it does not stand out, along five, each weighed by how far all spread
+        beyond the survivors there), drop ``ceil(contamination * n)``, fit, until the set is stable.
+        Right where the loss is smooth; with a hinge, whose gradients at most examples are 0,
+        directions cannot tell the good from the bad, and readmission lets bad ones back
+        (docs/sever.md).
     n_directions : int
         Top directions that a score is measured along; the published number is 1. Where clean
         gradients vary a lot along one direction, poison hides behind it.
@@ -185,25 +194,27 @@ def sever(
 
     def fitted(rows: Indices) -> tuple[Model, Indices]:
         """The model, and its examples in the order of their gradients there."""
-        found = fit(mask_of(rows, n).astype(np.float64) if fit_weights else rows)
+        found = fit(mask_of(rows, n).astype(np.float64) if fit_weights else rows.copy())
         return found, found.rows if isinstance(found, Arranged) else rows
 
     model, active = fitted(everyone)
+    alive = np.ones(n, dtype=bool)  # true of the active
     starts: dict[int, Any] = {}  # by class: the directions of the round before
+    again: dict[int, Any] = {}  # and of the readmission before
     if share == 0.0:
-        return SeverResult(model, np.ones(n, bool), np.zeros(n), (), "contamination")
+        return SeverResult(model, alive, np.zeros(n), (), "contamination")
     history: list[SeverRound] = []
 
-    def record(phase: str, eigenvalue: float, after: Indices, before: Indices) -> bool:
-        changed = int((mask_of(after, n) ^ mask_of(before, n)).sum())
-        entry = SeverRound(len(history) + 1, phase, eigenvalue, len(after), changed)
+    def record(phase: str, eigenvalue: float, before: NDArray[np.bool_]) -> bool:
+        changed = int(np.count_nonzero(alive ^ before))
+        entry = SeverRound(len(history) + 1, phase, eigenvalue, len(active), changed)
         history.append(entry)
         return bool(callback(entry)) if callback is not None else False
 
     def scored() -> tuple[NDArray[np.float64], float]:
-        return _scores(
-            gradients(model, everyone), active, classes, starts, n_directions, num_threads
-        )
+        given = gradients(model, everyone)
+        wide = again if readmit else None
+        return _scores(given, alive, classes, starts, wide, n_directions, num_threads)
 
     reason = "rounds"
     scores = None  # of the model and the examples at hand
@@ -214,7 +225,7 @@ def sever(
             part = _take(table, members)
             rows = active[members]
             if rule == "filter":
-                stay, eigenvalue = _iterative_filter(part, share, num_threads)
+                stay, eigenvalue = _iterative_filter(part, share, rows, order, num_threads)
             else:
                 found = spectrum(
                     part, n_directions, start=starts.get(label), num_threads=num_threads
@@ -227,36 +238,45 @@ def sever(
         after = np.sort(np.concatenate(kept)) if len(kept) > 1 else kept[0]
         if len(after) == len(active):
             reason = "nothing_left"
-            record("filter", top, after, active)
+            record("filter", top, alive)
             break
         _check_classes(classes, per_class, after)
-        before = active
         model, active = fitted(after)
-        if record("filter", top, active, before):
+        before, alive = alive, mask_of(after, n)
+        if record("filter", top, before):
             reason = "callback"
             break
     if readmit and reason != "callback":
-        seen = {mask_of(active, n).tobytes()}
-        for _ in range(_MAX_READMISSIONS):
+        seen = {alive.tobytes()}
+        least, best = np.inf, (model, alive)
+        for turn in range(_MAX_READMISSIONS):
             scores, top = scored()
+            if turn and top > _RUNAWAY * least:
+                reason, scores = "diverged", None
+                model, alive = best
+                break
+            if turn == 1 or top < least:  # the first readmitted set, or a better one
+                least, best = min(top, least), (model, alive)
             after = _best(scores, share, classes, order)
             _check_classes(classes, per_class, after)
-            if np.array_equal(mask_of(after, n), mask_of(active, n)):
+            before, alive = alive, mask_of(after, n)
+            if np.array_equal(before, alive):
                 reason = "stable" if scores.any() else "nothing_left"
                 break
-            before, scores = active, None
             model, active = fitted(after)
-            if record("readmit", top, active, before):
+            scores = None
+            if record("readmit", top, before):
                 reason = "callback"
                 break
-            alive = mask_of(active, n).tobytes()
-            if alive in seen:
+            if alive.tobytes() in seen:
                 reason = "cycle"
                 break
-            seen.add(alive)
+            seen.add(alive.tobytes())
+        else:
+            reason = "limit"
     if scores is None:
         scores, _ = scored()
-    return SeverResult(model, mask_of(active, n), scores, tuple(history), reason)
+    return SeverResult(model, alive, scores, tuple(history), reason)
 
 
 def _take(table: Any, members: Any) -> Any:
@@ -273,9 +293,11 @@ def _take(table: Any, members: Any) -> Any:
 
 
 def _iterative_filter(
-    part: Any, contamination: float, num_threads: int | None
+    part: Any, contamination: float, rows: Indices, order: Indices, num_threads: int | None
 ) -> tuple[NDArray[np.bool_], float]:
     """Which rows of one class stay, and the top variance of their gradients, by rule "filter"."""
+    if isinstance(part, RegressionGradients):
+        part = part.outer()
     if isinstance(part, OuterGradients):
         part = part.toarray()
     if not isinstance(part, np.ndarray):
@@ -285,7 +307,12 @@ def _iterative_filter(
         )
     found = ops.iterative_filter(part, contamination, num_threads=num_threads)
     values = np.asarray(found.eigenvalues)
-    return np.asarray(found.weights) > 0, float(values[0]) if values.size else 0.0
+    stay = np.asarray(found.weights) > 0
+    most = number_of(contamination, len(stay))
+    if np.count_nonzero(~stay) > most:  # gradients with heavier tails than it takes for clean
+        scores = np.where(stay, 0.0, np.asarray(found.scores, dtype=np.float64))
+        stay = drop_largest(scores, rows, order, most)
+    return stay, float(values[0]) if values.size else 0.0
 
 
 def _number(
@@ -303,26 +330,39 @@ def _number(
 
 def _scores(
     gradients: Any,
-    active: Indices,
+    alive: NDArray[np.bool_],
     classes: Indices | None,
     starts: dict[int, Any],
+    again: dict[int, Any] | None,
     n_directions: int,
     num_threads: int | None,
 ) -> tuple[NDArray[np.float64], float]:
-    """Scores of all examples, about the mean of the active ones."""
-    n = gradients.shape[0]
+    """Scores of all examples, about the mean of those that are alive.
+
+    ``again``: five directions where none stands out, and what to start those from.
+    """
+    n = len(alive)
     table = as_operator(gradients, n)
-    alive = mask_of(active, n)
     scores, top = np.zeros(n), 0.0
     for label, members in enumerate(parts_of(classes, np.arange(n))):
-        found = spectrum(
-            _take(table, members),
-            n_directions,
-            center_rows=alive[members],
-            start=starts.get(label),
-            num_threads=num_threads,
-        )
-        starts[label] = found.block
+        part = _take(table, members)
+
+        def look(k: int, start: Any, weigh: bool, part: Any = part, members: Any = members) -> Any:
+            return spectrum(
+                part,
+                k,
+                center_rows=alive[members],
+                start=start,
+                weigh=weigh,
+                num_threads=num_threads,
+            )
+
+        if again is None or label not in again:
+            found = look(n_directions, starts.get(label), False)
+            starts[label] = found.block
+        if again is not None and (label in again or found.following > _BESIDE * found.eigenvalue):
+            found = look(max(n_directions, _READMISSION_DIRECTIONS), again.get(label), True)
+            again[label] = found.block
         scores[members] = found.lengths
         top = max(top, found.eigenvalue)
     return scores, top
@@ -338,7 +378,7 @@ def _best(
         own = rows[members]
         number = number_of(share, len(own)) if scores[own].any() else 0
         kept.append(own[drop_largest(scores[own], own, order, number)])
-    return np.sort(np.concatenate(kept))
+    return np.sort(np.concatenate(kept)) if len(kept) > 1 else kept[0]
 
 
 def _check_classes(classes: Indices | None, per_class: Any, rows: Indices) -> None:

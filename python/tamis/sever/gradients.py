@@ -14,11 +14,13 @@ import scipy.sparse
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from tamis import _arrays, _rows
+from tamis import _arrays, _rows, ops
+from tamis.sever import losses
+from tamis.sever._second_moments import SecondMoments
 
-__all__ = ["OuterGradients", "as_operator"]
+__all__ = ["OuterGradients", "RegressionGradients", "as_operator"]
 
-_BLOCK_NUMBERS = 1 << 16  # of the rows that several vectors multiply while they are in cache
+Vector = NDArray[np.float64]
 
 
 class OuterGradients(LinearOperator):  # type: ignore[misc]
@@ -121,7 +123,7 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
         np.multiply(U, self.coefficients[:, 0], out=weights[:j])
         if self._center is None:  # in the same read
             weights[j] = self._center_weights
-        found = _weighted_sums(weights, self.X)
+        found = _weighted_sums(weights, self.X, num_threads)
         if self._center is None:
             self._center = found[j]
         out = np.empty((j, self.shape[1]))
@@ -161,6 +163,77 @@ class OuterGradients(LinearOperator):  # type: ignore[misc]
         )
 
 
+class RegressionGradients:
+    """Rows ``a_i (x_i - c, 1)`` of a linear regression whose coefficients nobody has asked for yet.
+
+    ``a_i`` is the derivative of Huber's loss (``epsilon``; the squared one where that is infinite)
+    at the model, times ``weights``; c the mean of the examples by ``center_weights``. One read of X
+    gives them all and the first product with a block of directions: `look`.
+    """
+
+    def __init__(
+        self,
+        X: NDArray[np.float64],
+        y: Any,
+        coef: Any,
+        intercept: float,
+        *,
+        epsilon: float,
+        weights: Any,
+        center_weights: Any,
+    ) -> None:
+        self.X = X
+        self.model = (y, coef, intercept)
+        self.epsilon, self.weights, self.center_weights = epsilon, weights, center_weights
+        self.shape = (X.shape[0], X.shape[1] + 1)
+
+    def outer(self) -> OuterGradients:
+        """The same with coefficients."""
+        y, coef, intercept = self.model
+        z = self.X @ coef
+        z += intercept
+        a = losses.huber(z, y, self.epsilon)
+        if self.weights is not None:
+            a *= self.weights
+        share = self.center_weights
+        if share is None:
+            share = np.full(len(a), 1.0 / len(a))
+        return OuterGradients(a, self.X, intercept=True, center_weights=share)
+
+    def every(self, step: int) -> RegressionGradients:
+        """Every so many rows (views, no copies), about their own mean."""
+        some = slice(None, None, step)
+        y, coef, intercept = self.model
+        return RegressionGradients(
+            self.X[some],
+            y[some],
+            coef,
+            intercept,
+            epsilon=self.epsilon,
+            weights=None if self.weights is None else self.weights[some],
+            center_weights=None,
+        )
+
+    def look(self, V: Vector, num_threads: int | None) -> tuple[SecondMoments, Vector]:
+        """Their second moments, and ``sum_i a_i^2 (x_i - c) (x_i - c)^T V`` of V, (d, k)."""
+        n, d = self.X.shape
+        found = ops.linear_gradients(
+            self.X,
+            *self.model,
+            V,
+            epsilon=self.epsilon,
+            weights=self.weights,
+            center_weights=self.center_weights,
+            num_threads=num_threads,
+        )
+        a, share = found.coefficients, self.center_weights
+        sums = np.empty((3, d + 1))  # with the intercept's behind
+        sums[0, :d], sums[1, :d], sums[2, :d] = found.mean, found.total / n, found.squares
+        sums[1, d], sums[2, d] = a.sum() / n, a @ a
+        sums[0, d] = sums[1, d] if share is None else share @ a
+        return SecondMoments(a, self.X, found.center, sums, n, num_threads), found.product
+
+
 def _vector(given: Any, size: int, name: str) -> Any:
     """``given`` as float64, (size,); None as it is."""
     if given is None:
@@ -171,15 +244,11 @@ def _vector(given: Any, size: int, name: str) -> Any:
     return vector
 
 
-def _weighted_sums(U: NDArray[np.float64], X: Any) -> NDArray[np.float64]:
-    """``U X`` of a few rows of U, (j, n) times (n, d), with one read of a dense X from memory."""
-    if len(U) == 1 or not isinstance(X, np.ndarray):
-        return np.asarray((X.T @ U.T).T)
-    out = np.zeros((len(U), X.shape[1]))
-    for rows in _rows.blocks(X, _BLOCK_NUMBERS):
-        for j in range(len(U)):  # one by one: BLAS may be slow at few
-            out[j] += U[j, rows] @ X[rows]
-    return out
+def _weighted_sums(U: NDArray[np.float64], X: Any, num_threads: int | None) -> NDArray[np.float64]:
+    """``U X`` of a few rows of U, (j, n) times (n, d)."""
+    if isinstance(X, np.ndarray) and X.shape[1] <= ops.spectral.MAX_COLUMNS:
+        return np.asarray(ops.weighted_sums(X, U, num_threads=num_threads))
+    return np.asarray((X.T @ U.T).T)
 
 
 def as_operator(gradients: Any, rows: int) -> Any:
@@ -190,13 +259,15 @@ def as_operator(gradients: Any, rows: int) -> Any:
     TypeError, ValueError
         Not a table, not numbers, NaN or infinity (the row is named), or another number of rows.
     """
-    if scipy.sparse.issparse(gradients):
+    if isinstance(gradients, RegressionGradients):
+        table: Any = gradients
+    elif scipy.sparse.issparse(gradients):
         matrix = gradients.tocsr()
         total = np.asarray(abs(matrix).sum(axis=1), dtype=np.float64).ravel()
         bad = np.flatnonzero(~np.isfinite(total))
         if bad.size:
             raise ValueError(f"gradients: expected finite values, got NaN or inf in row {bad[0]}")
-        table: Any = OuterGradients(np.ones(matrix.shape[0]), matrix)
+        table = OuterGradients(np.ones(matrix.shape[0]), matrix)
     elif isinstance(gradients, LinearOperator):
         table = gradients
     else:

@@ -13,23 +13,29 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from tamis.estimators._validation import thread_number
 from tamis.sever import losses
 from tamis.sever._linear_models import (
+    checked_weights,
     dense,
+    gives_probabilities,
     is_hinge,
+    is_linear,
     loss_of,
     may_write,
     predictions,
+    residual_limit,
     steps,
     subgradients,
 )
+from tamis.sever._second_moments import is_native
 from tamis.sever._sets import Arranged, RowBuffer
 from tamis.sever.driver import sever
-from tamis.sever.gradients import OuterGradients
+from tamis.sever.gradients import OuterGradients, RegressionGradients
 
 __all__ = ["SeverClassifier", "SeverRegressor"]
 
@@ -47,17 +53,6 @@ class _Fitted(Arranged):
     estimator: Any
     rows: Any  # numbers of the examples it was fitted on
     examples: Any  # and those
-
-
-def _weights(sample_weight: Any, X: Any) -> Any:
-    """None, or (n,) weights: a negative one would turn the example's gradient round."""
-    if sample_weight is None:
-        return None
-    weight = _check_sample_weight(sample_weight, X)
-    if (weight < 0.0).any():
-        row = int(np.argmax(weight < 0.0))
-        raise ValueError(f"sample_weight: expected numbers >= 0, got {weight[row]} in row {row}")
-    return weight
 
 
 class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
@@ -117,24 +112,35 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             model.fit(examples, y[rows], **keywords)
             return _Fitted(model, rows, examples if shared else X[rows])
 
-        def gradients(fitted: _Fitted, rows: Any) -> OuterGradients:
-            """At rows among which are all that the model was fitted on."""
+        def gradients(fitted: _Fitted, rows: Any) -> OuterGradients | RegressionGradients:
+            """At the rows that the model was fitted on, in their order, or at all."""
             before, last = steps(fitted.estimator)
-            whole = len(rows) > len(fitted.rows)
-            own = np.searchsorted(rows, fitted.rows) if whole else slice(None)
-            Z = taken(rows)[0] if whole else fitted.examples
-            with config_context(assume_finite=True):  # they have been checked
-                Z = Z if before is None else before.transform(Z)
-                a = self._derivatives(last, Z, y[rows])
+            Z, target, own_weight = X, y, weight
+            share = None
+            if len(rows) == len(fitted.rows):
+                Z, target = fitted.examples, y[rows]
+                own_weight = None if weight is None else weight[rows]
+            else:
+                if not shared:
+                    Z = X[rows]
+                share = np.zeros(n)
+                share[fitted.rows] = 1.0 / len(fitted.rows)
+            if before is not None:
+                with config_context(assume_finite=True):  # they have been checked
+                    Z = before.transform(Z)
+            intercept = bool(getattr(last, "fit_intercept", True))
+            if intercept and (found := self._in_one_read(last, Z, target, own_weight, share)):
+                return found
+            a = self._derivatives(last, Z, target)
             dual = subgradients(last, len(fitted.rows))
             if dual is not None:
-                a[own] = dual
+                a[slice(None) if share is None else fitted.rows] = dual
             if weight is not None:
-                a = a * (weight[rows] if a.ndim == 1 else weight[rows, None])
-            if not getattr(last, "fit_intercept", True):
+                a = a * (own_weight if a.ndim == 1 else own_weight[:, None])
+            if not intercept:
                 return OuterGradients(a, Z)
-            share = np.zeros(len(rows))
-            share[own] = 1.0 / len(fitted.rows)
+            if share is None:
+                share = np.full(len(a), 1.0 / len(a))
             return OuterGradients(a, Z, intercept=True, center_weights=share)
 
         result = sever(
@@ -160,6 +166,12 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
     @abstractmethod
     def _derivatives(self, model: Any, Z: Any, y: Any) -> Any:
         """Of every example's loss by the model's predictors, (n,) or (n, m)."""
+
+    def _in_one_read(
+        self, model: Any, Z: Any, y: Any, weight: Any, share: Any
+    ) -> RegressionGradients | None:
+        """Gradients about the mean by ``share`` that the native code finds as it reads; or None."""
+        return None
 
     def _checked(self, X: Any) -> Any:
         check_is_fitted(self, "estimator_")
@@ -228,28 +240,32 @@ class SeverRegressor(RegressorMixin, _SeverBase):  # type: ignore[misc]
         sample_weight : array of shape (n,), optional
         """
         X, y = validate_data(self, X, y, y_numeric=True, **_EXAMPLES)
-        weight = _weights(sample_weight, X)
+        weight = checked_weights(sample_weight, X)
         base = Ridge() if self.estimator is None else self.estimator
+        if not isinstance(self.readmit, bool | np.bool_):
+            raise ValueError(f"readmit: expected True or False, got {self.readmit!r}")
         self._run(X, y, weight, base, None, bool(self.readmit), self.rounds, self.fraction, 1)
         return self
 
     def _derivatives(self, model: Any, Z: Any, y: Any) -> Any:
-        z = predictions(model, Z)
-        name = type(model).__name__
-        if name == "HuberRegressor":
-            return losses.huber(z, y, float(model.epsilon * model.scale_))
-        if name == "SGDRegressor" and model.loss == "huber":
-            return losses.huber(z, y, float(model.epsilon))
-        if name == "SGDRegressor" and model.loss != "squared_error":
-            raise ValueError(
-                f"estimator: no gradient is known of SGDRegressor's loss {model.loss!r}"
-            )
-        if not hasattr(model, "coef_"):
-            raise TypeError(
-                f"estimator: expected a linear regressor (with coef_), got {name}; "
-                "tamis.sever.sever takes any learner with its gradients"
-            )
-        return losses.squared(z, y)
+        limit = residual_limit(model)
+        return losses.huber(predictions(model, Z), y, limit)
+
+    def _in_one_read(
+        self, model: Any, Z: Any, y: Any, weight: Any, share: Any
+    ) -> RegressionGradients | None:
+        limit = residual_limit(model)
+        if not (is_linear(model) and limit > 0.0 and is_native(Z)):
+            return None
+        return RegressionGradients(
+            Z,
+            y,
+            dense(model.coef_).ravel(),
+            float(np.ravel(model.intercept_)[0]),
+            epsilon=limit,
+            weights=weight,
+            center_weights=share,
+        )
 
 
 class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
@@ -326,10 +342,10 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
             raise ValueError(
                 f"y: expected at least two classes, got one class: {self.classes_[0]!r} (1 class)"
             )
-        weight = _weights(sample_weight, X)
+        weight = checked_weights(sample_weight, X)
         base = LogisticRegression() if self.estimator is None else self.estimator
         hinge = is_hinge(steps(base)[1])
-        if isinstance(self.readmit, str) and self.readmit != "auto":
+        if not (self.readmit == "auto" or isinstance(self.readmit, bool | np.bool_)):
             raise ValueError(f'readmit: expected True, False or "auto", got {self.readmit!r}')
         readmit = not hinge if self.readmit == "auto" else bool(self.readmit)
         rounds, fraction = self.rounds, self.fraction
@@ -344,6 +360,12 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
         """``estimator_.decision_function(X)``."""
         X = self._checked(X)
         return self.estimator_.decision_function(X)
+
+    @available_if(gives_probabilities)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Any:
+        """``estimator_.predict_proba(X)``, of estimators that have it, (m, K)."""
+        X = self._checked(X)
+        return self.estimator_.predict_proba(X)
 
     def _derivatives(self, model: Any, Z: Any, y: Any) -> Any:
         codes = np.searchsorted(self.classes_, y)

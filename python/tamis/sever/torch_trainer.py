@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tamis import _arrays
+from tamis import _arrays, _rows
 from tamis.estimators._validation import seed_of
 from tamis.sever.driver import Rule, SeverRound, sever
 
 __all__ = ["SeverTrainer"]
 
 _DENSE_GRADIENTS = 4096  # numbers of a gradient that are kept as they are; beyond, projected
-_CHUNK_NUMBERS = 1 << 25  # numbers of the gradients formed at once
+_CHUNK_NUMBERS = 1 << 22  # numbers of the gradients formed at once
+_CHECKED_ROWS = 1024  # at a time
 
 
 class SeverTrainer:
@@ -43,11 +44,12 @@ class SeverTrainer:
         trained. The last layer alone is often enough, and fast.
     projection : int, optional
         Gradients longer than this are projected on as many random directions. Default 512 for more
-        than 4096 parameters, else none.
+        than 4096 parameters, else none. Costs O(p) a gradient and O(p) memory for p parameters.
     epochs, batch_size, lr : int, int, float
-        Of every training.
+        Of every training. A last batch of one example joins the one before.
     optimizer : callable, optional
-        ``optimizer(parameters) -> torch.optim.Optimizer``. Default Adam with ``lr``.
+        ``optimizer(parameters) -> torch.optim.Optimizer``, whose step needs no closure. Default
+        Adam with ``lr``.
     random_state : int, optional
         Of batches, projections and ties. None is 0.
 
@@ -63,8 +65,10 @@ class SeverTrainer:
 
     Notes
     -----
-    Source: Diakonikolas et al., "Sever", ICML 2019; per-example gradients by ``torch.func``. Random
-    projections keep lengths within 1 +- O(1 / sqrt projection) (Johnson and Lindenstrauss).
+    Source: Diakonikolas et al., "Sever", ICML 2019; per-example gradients by ``torch.func``. Long
+    gradients are sketched: their numbers, in random order and with random signs, are added up in
+    ``projection`` sums (Charikar, Chen and Farach-Colton, 2002; here with sums of equally many),
+    which keeps squared lengths within 1 +- O(1 / sqrt projection), as dense random directions do.
     """
 
     def __init__(
@@ -87,11 +91,15 @@ class SeverTrainer:
         callback: Callable[[SeverRound], Any] | None = None,
         random_state: Any = None,
     ) -> None:
+        if not hasattr(model, "named_parameters"):
+            raise TypeError(f"model: expected a torch module, got {type(model).__name__}")
         trained = [name for name, weight in model.named_parameters() if weight.requires_grad]
+        if not trained:
+            raise ValueError("model: expected parameters to train, got none that require gradients")
         if parameters is None:
             self.parameters = trained
         else:
-            self.parameters = list(parameters)
+            self.parameters = [parameters] if isinstance(parameters, str) else list(parameters)
             unknown = sorted(set(self.parameters) - set(trained))
             if unknown or not self.parameters:
                 raise ValueError(
@@ -122,7 +130,8 @@ class SeverTrainer:
         Parameters
         ----------
         X, y : tensors or arrays of n examples and their targets
-            Taken to the module's device batch by batch.
+            Taken to the module's device batch by batch. Floating-point ones take the dtype of the
+            module's first trained parameter, and integer or boolean targets become int64.
 
         Returns
         -------
@@ -132,22 +141,33 @@ class SeverTrainer:
         Raises
         ------
         ValueError
-            Lengths that differ, a loss that is not finite, a gradient that is not (its row is
-            named). The module then has its first weights again, and after an interrupt too.
+            Lengths that differ, examples or targets that are not finite or a gradient that is not
+            (the row is named), a loss that is not finite or not one number, ``per_class`` without
+            one integer a target. The module then has its first weights again, and after an
+            interrupt too.
         """
         import torch
 
-        X, y = torch.as_tensor(X), torch.as_tensor(y)
+        dtype = next(p for p in self.model.parameters() if p.requires_grad).dtype
+        X, y = _table(X, "X", dtype), _table(y, "y", dtype)
         n = len(X)
         if len(y) != n:
             raise ValueError(f"y: expected {n} targets, got {len(y)}")
+        if not y.is_floating_point():
+            y = y.long()
+        if self.per_class and (y.ndim != 1 or y.is_floating_point()):
+            raise ValueError(
+                "per_class: expected one integer for each target, got targets of shape "
+                f"{tuple(y.shape)} and {y.dtype}; without integer classes leave it False"
+            )
+        share = _rows.check_contamination(self.contamination)
         first = copy.deepcopy(self.model.state_dict())
         training = self.model.training
         seed = seed_of(self.random_state) % 2**62
         self.losses_: list[float] = []
         fraction = self.fraction
-        if fraction is None and 0.0 < self.contamination < 0.5:
-            fraction = self.contamination / 2
+        if fraction is None and share > 0.0:
+            fraction = share / 2
 
         def train(rows: NDArray[np.intp]) -> Any:
             self.model.load_state_dict(first)
@@ -163,7 +183,7 @@ class SeverTrainer:
                 train,
                 gradients,
                 n,
-                contamination=self.contamination,
+                contamination=share,
                 rounds=self.rounds,
                 fraction=fraction,
                 rule=self.rule,
@@ -199,9 +219,19 @@ class SeverTrainer:
         for _ in range(self.epochs):
             order = rows[torch.randperm(len(rows), generator=generator)]
             total = 0.0
-            for batch in order.split(self.batch_size):
+            batches = list(order.split(self.batch_size))
+            if len(batches) > 1 and len(batches[-1]) == 1 < self.batch_size:
+                # how many are left is not for the user to choose, and batch normalisation refuses 1
+                batches[-2:] = [torch.cat(batches[-2:])]
+            for batch in batches:
                 optimizer.zero_grad(set_to_none=True)
-                loss = self.loss(self.model(X[batch].to(device)), y[batch].to(device))
+                with torch.enable_grad():  # whatever holds around the call
+                    loss = self.loss(self.model(X[batch].to(device)), y[batch].to(device))
+                if loss.numel() != 1:
+                    raise ValueError(
+                        f"loss: expected one number a batch, got shape {tuple(loss.shape)}; take "
+                        "its mean"
+                    )
                 loss.backward()
                 optimizer.step()
                 total += float(loss.detach()) * len(batch)
@@ -235,21 +265,56 @@ class SeverTrainer:
             return self.loss(outputs, answer.unsqueeze(0))
 
         each = vmap(grad(one), in_dims=(None, 0, 0), randomness="different")
-        maps = None
-        if target is not None:
-            maps = {}
-            generator = torch.Generator().manual_seed(seed + 1)
-            for name, weight in chosen.items():
-                table = torch.randn(weight.numel(), target, generator=generator, dtype=weight.dtype)
-                maps[name] = (table / target**0.5).to(device)
+        sketch = None if target is None else _Sketch(size, target, seed + 1, device)
         out = []
         for part in rows.split(max(1, _CHUNK_NUMBERS // size)):
             found = each(chosen, X[part].to(device), y[part].to(device))
-            flat = {name: g.reshape(len(part), -1) for name, g in found.items()}
-            if maps is None:
-                table = torch.cat(list(flat.values()), dim=1)
-            else:
-                table = torch.stack([g @ maps[name] for name, g in flat.items()]).sum(dim=0)
+            table = torch.cat([g.reshape(len(part), -1) for g in found.values()], dim=1)
+            if sketch is not None:
+                table = sketch(table)
             out.append(table.float().cpu() if table.dtype.itemsize < 4 else table.cpu())
         result: NDArray[Any] = torch.cat(out).numpy()
         return result
+
+
+def _table(given: Any, name: str, dtype: Any) -> Any:
+    """A tensor of examples; floating-point ones as ``dtype``, and finite."""
+    import torch
+
+    tensor = torch.as_tensor(given)
+    if tensor.ndim == 0:
+        raise ValueError(f"{name}: expected one entry an example, got a single number")
+    if not tensor.is_floating_point():
+        return tensor
+    for start in range(0, len(tensor), _CHECKED_ROWS):
+        part = tensor[start : start + _CHECKED_ROWS]
+        finite = part.isfinite().reshape(len(part), -1).all(dim=1)
+        if not finite.all():
+            row = start + int(finite.int().argmin())
+            raise ValueError(f"{name}: expected finite values, got NaN or inf in row {row}")
+    return tensor.to(dtype)
+
+
+class _Sketch:
+    """Rows of ``size`` numbers as ``target`` sums of them, with random signs, in random order.
+
+    Every number goes into one sum, so that a row costs O(size), and the map as much memory; a dense
+    map of a million numbers by 512 would fill 2 GB. Equally many go into every sum, and the order
+    is random because energy often sits at regular places (the columns of one unit, say).
+    """
+
+    def __init__(self, size: int, target: int, seed: int, device: Any) -> None:
+        import torch
+
+        generator = torch.Generator().manual_seed(seed)
+        self._order = torch.randperm(size, generator=generator).to(device)
+        signs = 2 * torch.randint(0, 2, (size,), generator=generator, dtype=torch.int8) - 1
+        self._signs = signs.to(device)
+        self._target = target
+
+    def __call__(self, table: Any) -> Any:
+        import torch
+
+        mixed = (table * self._signs).index_select(1, self._order)
+        mixed = torch.nn.functional.pad(mixed, (0, -mixed.shape[1] % self._target))
+        return mixed.reshape(len(mixed), -1, self._target).sum(dim=1)
