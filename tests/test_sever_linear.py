@@ -16,8 +16,10 @@ from sklearn.linear_model import (
     HuberRegressor,
     LinearRegression,
     LogisticRegression,
+    LogisticRegressionCV,
     QuantileRegressor,
     Ridge,
+    RidgeClassifier,
     SGDClassifier,
     SGDRegressor,
 )
@@ -90,6 +92,22 @@ def test_readmit_is_said_by_a_bool(model: Any) -> None:
     X = np.random.default_rng(0).normal(size=(50, 3))
     with pytest.raises(ValueError, match="readmit: expected"):
         model.set_params(readmit="no").fit(X, X[:, 0] > 0)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of the CV one, about its own arguments
+@pytest.mark.parametrize("last", [LogisticRegressionCV(), RidgeClassifier(), LogisticRegression()])
+def test_more_classifiers_and_pipelines_that_end_in_pipelines(last: Any) -> None:
+    X, y = make_classification(300, 8, flip_y=0.0, class_sep=2.0, random_state=0)
+    X = np.vstack([X, np.tile(X[y == 0].mean(axis=0) * 4.0, (20, 1))])
+    y = np.r_[y, np.ones(20, dtype=int)]
+    inner = make_pipeline(StandardScaler(), last)
+    nested = make_pipeline(StandardScaler(), inner)
+    found = [
+        SeverClassifier(model, contamination=0.15).fit(X, y, sample_weight=np.full(320, 0.5))
+        for model in (inner, nested)
+    ]
+    assert not found[0].support_[300:].any()
+    np.testing.assert_array_equal(found[0].support_, found[1].support_)
 
 
 @pytest.mark.slow

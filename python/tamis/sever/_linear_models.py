@@ -22,17 +22,33 @@ __all__ = [
     "residual_limit",
     "steps",
     "subgradients",
+    "weight_name",
 ]
 
 
 def steps(estimator: Any) -> tuple[Any, Any]:
     """The transformer of a pipeline (None without one) and the model at its end."""
+    from sklearn.pipeline import Pipeline, make_pipeline
+
+    before = []
+    while isinstance(estimator, Pipeline):  # pipelines may end in pipelines
+        if len(estimator) > 1:
+            before.append(estimator[:-1])
+        estimator = estimator[-1]
+    if not before:
+        return None, estimator
+    return before[0] if len(before) == 1 else make_pipeline(*before), estimator
+
+
+def weight_name(estimator: Any) -> str:
+    """By what keyword ``fit`` of a pipeline, or of a model, takes sample weights."""
     from sklearn.pipeline import Pipeline
 
-    if isinstance(estimator, Pipeline):
-        before = estimator[:-1]
-        return (before if len(before) else None), estimator[-1]
-    return None, estimator
+    names = []
+    while isinstance(estimator, Pipeline):
+        names.append(estimator.steps[-1][0])
+        estimator = estimator[-1]
+    return "__".join([*names, "sample_weight"])
 
 
 def may_write(estimator: Any) -> bool:
@@ -148,8 +164,10 @@ def loss_of(model: Any) -> Any:
     name, loss = type(model).__name__, getattr(model, "loss", None)
     if name == "SVC":
         return losses.hinge
-    if name == "LogisticRegression":
+    if name.startswith("LogisticRegression"):  # or ...CV
         return losses.logistic
+    if name.startswith("RidgeClassifier"):
+        return losses.squared
     known = {
         "hinge": losses.hinge,
         "squared_hinge": losses.squared_hinge,

@@ -12,7 +12,6 @@ from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.base import BaseEstimator, ClassifierMixin, MetaEstimatorMixin, RegressorMixin, clone
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -31,6 +30,7 @@ from tamis.sever._linear_models import (
     residual_limit,
     steps,
     subgradients,
+    weight_name,
 )
 from tamis.sever._second_moments import is_native
 from tamis.sever._sets import Arranged, RowBuffer
@@ -107,8 +107,7 @@ class _SeverBase(MetaEstimatorMixin, BaseEstimator):  # type: ignore[misc]
             keywords = {}
             examples, rows = taken(rows)
             if weight is not None:
-                name = model.steps[-1][0] + "__" if isinstance(model, Pipeline) else ""
-                keywords[name + "sample_weight"] = weight[rows]
+                keywords[weight_name(model)] = weight[rows]
             model.fit(examples, y[rows], **keywords)
             return _Fitted(model, rows, examples if shared else X[rows])
 
@@ -274,8 +273,8 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
     Parameters
     ----------
     estimator : classifier, optional
-        LogisticRegression (default), LinearSVC, ``SVC(kernel="linear")``, SGDClassifier, or a
-        pipeline that ends in one.
+        LogisticRegression (default), LinearSVC, ``SVC(kernel="linear")``, SGDClassifier,
+        RidgeClassifier, or a pipeline that ends in one.
     contamination : float in [0, 0.5)
         Share of bad examples, in every class.
     readmit : bool or "auto"
@@ -375,13 +374,13 @@ class SeverClassifier(ClassifierMixin, _SeverBase):  # type: ignore[misc]
                 f"estimator: expected a linear classifier (with coef_), got {name}; "
                 "tamis.sever.sever takes any learner with its gradients"
             )
-        z = np.asarray(Z @ dense(model.coef_).T) + model.intercept_
+        z = np.asarray(Z @ np.atleast_2d(dense(model.coef_)).T) + model.intercept_
         count = len(self.classes_)
         derivative = loss_of(model)
         if count == 2:
             return derivative(z[:, 0], 2.0 * codes - 1.0)
         if (
-            name == "LogisticRegression"
+            name.startswith("LogisticRegression")
             and getattr(model, "multi_class", "") != "ovr"
             and (model.solver != "liblinear")
         ):
