@@ -67,10 +67,10 @@ struct MakeFactors {
   const double* share;    ///< or null
   double* coefficients;
   T* factors;  ///< columns.count() a row
-  T square = T(0);
 
-  __device__ void take(std::int64_t i, int first, int count, const T* z, int stride) {
+  __device__ void take(std::int64_t i, int first, int count, const T* z, int stride) const {
     T* to = factors + i * columns.count();
+    T square = first > 0 ? to[0] : T(0);  // from there: registers are few
     for (int c = 0; c < count; ++c) {
       const T at = z[c * stride];
       if (first + c > 0) {

@@ -267,7 +267,8 @@ __global__ void __launch_bounds__(Variant::kThreads, 1)
       sums.mine() + static_cast<std::int64_t>(shape.k + (task.mean == nullptr ? 1 : 0)) * d;
   __syncthreads();
   double weight = 0.0;
-  const int noted = count > 0 ? chunk : 0;  // of the last rows some blocks have none
+  // In a part of the rows some blocks have none; where all are read at once, none has.
+  const int noted = kFused || count > 0 ? chunk : 0;
   for (int t = static_cast<int>(threadIdx.x); t < noted; t += blockDim.x) weight += shared.mass[t];
   weight = block_sum(weight, shared.sums);
   __syncthreads();
