@@ -131,7 +131,8 @@ def table(file: ResultFile, stored: Any, settings: Any, grid: Any) -> None:
             median = {c: float(np.median(file.numbers(c, **where))) for c in file.fields[3:]}
             known = stored[setting, eps]
             if setting < 4:
-                gap = max(gap, *(abs(median[k] - float(known[c])) for k, c in STORED.items()))
+                gaps = [abs(median[k] - float(known[c])) for k, c in STORED.items()]
+                gap = float(np.max([gap, *gaps]))  # NaN stays NaN, as with max() it would not
             line = (eps, median["uncorrupted"], median["none"], median["sever"])
             line = (*line, float(known["SEVER"]), median["tamis"])
             print(f"{NAMES[setting]:12s}" + "".join(f"{value:8.4f}" for value in line))
