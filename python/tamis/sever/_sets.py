@@ -14,6 +14,7 @@ __all__ = [
     "Indices",
     "RowBuffer",
     "check_fraction",
+    "check_left",
     "class_numbers",
     "drop_largest",
     "mask_of",
@@ -103,6 +104,20 @@ def class_numbers(per_class: Any, n: int) -> Indices | None:
             f"per_class: expected one label for each of {n} examples, got {labels.shape}"
         )
     return np.unique(labels, return_inverse=True)[1].astype(np.intp)
+
+
+def check_left(classes: Indices | None, per_class: Any, rows: Indices) -> None:
+    """Refuse to go on with no example, or with none of some class."""
+    if not len(rows):
+        raise ValueError("contamination, fraction, rounds: every example would be dropped")
+    if classes is not None:
+        left = np.bincount(classes[rows], minlength=int(classes.max()) + 1)
+        if not left.all():
+            lost = np.unique(per_class)[left == 0][0]
+            raise ValueError(
+                f"per_class: class {lost} would lose all its examples: too small for this "
+                "fraction and number of rounds"
+            )
 
 
 def parts_of(classes: Indices | None, rows: Indices) -> list[Any]:

@@ -16,6 +16,7 @@ from tamis import _arrays, _rows
 from tamis.estimators._validation import seed_of
 from tamis.sever._sets import (
     check_fraction,
+    check_left,
     class_numbers,
     drop_largest,
     mask_of,
@@ -23,7 +24,7 @@ from tamis.sever._sets import (
     parts_of,
 )
 from tamis.sever.driver import SeverResult, SeverRound
-from tamis.sever.gradients import OuterGradients, as_operator
+from tamis.sever.gradients import OuterGradients, as_operator, take_rows
 
 __all__ = ["KINDS", "ransac", "remove"]
 
@@ -95,24 +96,12 @@ def remove(
             # only differences count: an offset would drown them where equal scores are told
             kept.append(own[drop_largest(scores[own] - scores[own].min(), own, order, size)])
         after = np.sort(np.concatenate(kept))
-        _check_left(kept, classes, per_class)
+        check_left(classes, per_class, after)
         model = fit(after)
         gone = len(active) - len(after)
         history.append(SeverRound(number + 1, "filter", float("nan"), len(after), gone))
         active = after
     return SeverResult(model, mask_of(active, n), scores, tuple(history), "rounds")
-
-
-def _check_left(kept: list[NDArray[np.intp]], classes: Any, per_class: Any) -> None:
-    lost = [label for label, own in enumerate(kept) if not len(own)]
-    if lost and classes is None:
-        raise ValueError("contamination, fraction, rounds: every example would be dropped")
-    if lost:
-        name = np.unique(per_class)[lost[0]]
-        raise ValueError(
-            f"per_class: class {name} would lose all its examples: too small for this fraction "
-            "and number of rounds"
-        )
 
 
 def _scores(kind: str, given: Any, classes: Any, active: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -135,13 +124,8 @@ def _scores(kind: str, given: Any, classes: Any, active: NDArray[np.intp]) -> ND
         unit = 1.0
     out = np.zeros(len(active))
     for members in parts_of(classes, active):
-        part = table if isinstance(members, slice) else _rows_at(table, members)
-        out[members] = _lengths(part, centered=kind != "gradient")
+        out[members] = _lengths(take_rows(table, members), centered=kind != "gradient")
     return out * unit
-
-
-def _rows_at(table: Any, members: NDArray[np.intp]) -> Any:
-    return table[members] if isinstance(table, np.ndarray) else table.take(members)
 
 
 def _lengths(rows: Any, *, centered: bool) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeVar
 
@@ -15,6 +16,7 @@ from tamis.sever._sets import (
     Arranged,
     Indices,
     check_fraction,
+    check_left,
     class_numbers,
     drop_largest,
     mask_of,
@@ -22,7 +24,12 @@ from tamis.sever._sets import (
     parts_of,
 )
 from tamis.sever._spectrum import spectrum
-from tamis.sever.gradients import OuterGradients, RegressionGradients, as_operator
+from tamis.sever.gradients import (
+    OuterGradients,
+    RegressionGradients,
+    as_operator,
+    take_rows,
+)
 
 __all__ = ["SeverResult", "SeverRound", "sever"]
 
@@ -222,7 +229,7 @@ def sever(
         table = as_operator(gradients(model, active), len(active))
         kept, top = [], 0.0
         for label, members in enumerate(parts_of(classes, active)):
-            part = _take(table, members)
+            part = take_rows(table, members)
             rows = active[members]
             if rule == "filter":
                 stay, eigenvalue = _iterative_filter(part, share, rows, order, num_threads)
@@ -240,7 +247,7 @@ def sever(
             reason = "nothing_left"
             record("filter", top, alive)
             break
-        _check_classes(classes, per_class, after)
+        check_left(classes, per_class, after)
         model, active = fitted(after)
         before, alive = alive, mask_of(after, n)
         if record("filter", top, before):
@@ -258,7 +265,7 @@ def sever(
             if turn == 1 or top < least:  # the first readmitted set, or a better one
                 least, best = min(top, least), (model, alive)
             after = _best(scores, share, classes, order)
-            _check_classes(classes, per_class, after)
+            check_left(classes, per_class, after)
             before, alive = alive, mask_of(after, n)
             if np.array_equal(before, alive):
                 reason = "stable" if scores.any() else "nothing_left"
@@ -277,19 +284,6 @@ def sever(
     if scores is None:
         scores, _ = scored()
     return SeverResult(model, alive, scores, tuple(history), reason)
-
-
-def _take(table: Any, members: Any) -> Any:
-    if isinstance(members, slice):
-        return table
-    if isinstance(table, np.ndarray):
-        return table[members]
-    if hasattr(table, "take"):
-        return table.take(members)
-    raise TypeError(
-        "gradients: with per_class, expected an array, a sparse matrix or OuterGradients (whose "
-        f"rows can be taken), got {type(table).__name__}"
-    )
 
 
 def _iterative_filter(
@@ -345,23 +339,18 @@ def _scores(
     table = as_operator(gradients, n)
     scores, top = np.zeros(n), 0.0
     for label, members in enumerate(parts_of(classes, np.arange(n))):
-        part = _take(table, members)
-
-        def look(k: int, start: Any, weigh: bool, part: Any = part, members: Any = members) -> Any:
-            return spectrum(
-                part,
-                k,
-                center_rows=alive[members],
-                start=start,
-                weigh=weigh,
-                num_threads=num_threads,
-            )
-
+        look = functools.partial(
+            spectrum,
+            take_rows(table, members),
+            center_rows=alive[members],
+            num_threads=num_threads,
+        )
         if again is None or label not in again:
-            found = look(n_directions, starts.get(label), False)
+            found = look(n_directions, start=starts.get(label))
             starts[label] = found.block
         if again is not None and (label in again or found.following > _BESIDE * found.eigenvalue):
-            found = look(max(n_directions, _READMISSION_DIRECTIONS), again.get(label), True)
+            wide = max(n_directions, _READMISSION_DIRECTIONS)
+            found = look(wide, start=again.get(label), weigh=True)
             again[label] = found.block
         scores[members] = found.lengths
         top = max(top, found.eigenvalue)
@@ -379,16 +368,3 @@ def _best(
         number = number_of(share, len(own)) if scores[own].any() else 0
         kept.append(own[drop_largest(scores[own], own, order, number)])
     return np.sort(np.concatenate(kept)) if len(kept) > 1 else kept[0]
-
-
-def _check_classes(classes: Indices | None, per_class: Any, rows: Indices) -> None:
-    if not len(rows):
-        raise ValueError("contamination, fraction: every example would be dropped")
-    if classes is not None:
-        left = np.bincount(classes[rows], minlength=int(classes.max()) + 1)
-        if not left.all():
-            lost = np.unique(per_class)[left == 0][0]
-            raise ValueError(
-                f"per_class: class {lost} would lose all its examples: too small for this "
-                "fraction and number of rounds"
-            )

@@ -18,7 +18,7 @@ from tamis import _arrays, _rows, ops
 from tamis.sever import losses
 from tamis.sever._second_moments import SecondMoments
 
-__all__ = ["OuterGradients", "RegressionGradients", "as_operator"]
+__all__ = ["OuterGradients", "RegressionGradients", "as_operator", "take_rows"]
 
 Vector = NDArray[np.float64]
 
@@ -280,3 +280,17 @@ def as_operator(gradients: Any, rows: int) -> Any:
             f"gradients: expected one row for each of {rows} examples, got {table.shape}"
         )
     return table
+
+
+def take_rows(table: Any, members: Any) -> Any:
+    """The rows of one class, as `parts_of` names them, of what `as_operator` returned."""
+    if isinstance(members, slice):
+        return table
+    if isinstance(table, np.ndarray):
+        return table[members]
+    if hasattr(table, "take"):
+        return table.take(members)
+    raise TypeError(
+        "gradients: with per_class, expected an array, a sparse matrix or OuterGradients (whose "
+        f"rows can be taken), got {type(table).__name__}"
+    )
