@@ -16,7 +16,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from tamis import _arrays, _rows, ops
 from tamis.sever import losses
-from tamis.sever._second_moments import SecondMoments
+from tamis.sever._second_moments import SecondMoments, is_native
 
 __all__ = ["OuterGradients", "RegressionGradients", "as_operator", "take_rows"]
 
@@ -246,7 +246,7 @@ def _vector(given: Any, size: int, name: str) -> Any:
 
 def _weighted_sums(U: NDArray[np.float64], X: Any, num_threads: int | None) -> NDArray[np.float64]:
     """``U X`` of a few rows of U, (j, n) times (n, d)."""
-    if isinstance(X, np.ndarray) and X.shape[1] <= ops.spectral.MAX_COLUMNS:
+    if is_native(X):
         return np.asarray(ops.weighted_sums(X, U, num_threads=num_threads))
     return np.asarray((X.T @ U.T).T)
 
